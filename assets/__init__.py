@@ -1,0 +1,1 @@
+"""Asset factories: one contract in, the assets of its zones out."""

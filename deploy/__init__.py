@@ -1,0 +1,1 @@
+"""Packaging, infrastructure and the embedded AWS."""

@@ -1,0 +1,1 @@
+"""The embedded AWS: moto in server mode, mended where a local run would be untrue."""

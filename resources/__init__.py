@@ -1,0 +1,1 @@
+"""Dagster resources: the services that the assets and sensors talk to."""

@@ -1,0 +1,1 @@
+"""Sensor factories: one contract in, the sensor that notices its arrivals out."""

@@ -1,0 +1,68 @@
+"""Manifests and batches: the list that drives every run, and the id of the work it asks for.
+
+A batch id is a hash of the source objects' ids and the contract's version hash. The same work has
+the same id whoever asks for it, which is what makes a repeated request harmless.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from enum import StrEnum
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, field_validator
+
+from service_core.source_object import SourceObject
+
+_ID_CHARACTERS = 32
+
+
+class Origin(StrEnum):
+    """Who asked for a manifest."""
+
+    SENSOR = "sensor"
+    BACKFILL = "backfill"
+    REPLAY = "replay"
+    PERSON = "person"
+
+
+class Manifest(BaseModel):
+    """What one run processes: source objects of one data set and one partition.
+
+    `objects` are sorted by key and version, and hold at most one version of a key: the order is
+    the order in which rows count as first where two share a key.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str
+    partition: str
+    contract_version: str
+    contract_hash: str
+    origin: Origin
+    objects: tuple[SourceObject, ...]
+    created_at: AwareDatetime
+    replay_id: str | None = None
+
+    @field_validator("objects")
+    @classmethod
+    def _sorted_without_repeats(
+        cls, objects: tuple[SourceObject, ...]
+    ) -> tuple[SourceObject, ...]:
+        ordered = tuple(sorted(objects, key=lambda o: (o.key, o.order)))
+        keys = [o.key for o in ordered]
+        if len(set(keys)) != len(keys):
+            raise ValueError("a manifest holds at most one version of a key")
+        return ordered
+
+    @property
+    def batch_id(self) -> str:
+        """32 hexadecimal characters; see the module's docstring."""
+        digest = hashlib.sha256(f"{self.dataset}\x1f{self.contract_hash}".encode())
+        for source_object in self.objects:
+            digest.update(source_object.id.encode())
+        return digest.hexdigest()[:_ID_CHARACTERS]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all objects."""
+        return sum(o.size for o in self.objects)

@@ -1,0 +1,224 @@
+"""The collaborators that the steps are handed: what each must do, and nothing of how.
+
+Implementations live in `resources` (S3, DynamoDB, Iceberg, EventBridge); a step takes them as
+arguments and can therefore run in a Dagster process, a Glue job or a test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow as pa
+
+from service_core.contract.model import Contract
+from service_core.events import Event
+from service_core.layout import Zone
+from service_core.ledger import Entry, HistoryLine, KeyHead, Move, Step
+from service_core.manifest import Manifest
+from service_core.source_object import SourceObject
+from service_core.verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One version of one object in a listing."""
+
+    key: str
+    version_id: str | None
+    etag: str
+    size: int
+    last_modified: datetime
+    is_latest: bool
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class ListingPage:
+    """A page of a listing; `resume` continues it, and is None at its end."""
+
+    objects: tuple[Listed, ...]
+    resume: tuple[str, str] | None
+
+
+class ObjectMissingError(Exception):
+    """The object, or that version of it, is not there."""
+
+
+class ObjectStore(Protocol):
+    """The zones' buckets."""
+
+    def bucket(self, zone: Zone) -> str:
+        """The zone's bucket name."""
+
+    def uri(self, zone: Zone, key: str) -> str:
+        """`s3://bucket/key`."""
+
+    def read(self, zone: Zone, key: str) -> bytes:
+        """The whole object.
+
+        Raises:
+            ObjectMissingError: it is not there.
+        """
+
+    def write(self, zone: Zone, key: str, body: bytes, *, content_type: str = "") -> str:
+        """Put an object in one atomic request; returns its URI."""
+
+    def open_source(self, source_object: SourceObject) -> Iterator[bytes]:
+        """The bytes of exactly that version, in chunks of about a megabyte.
+
+        Raises:
+            ObjectMissingError: it is not there; raised before the first chunk.
+        """
+
+    def upload(self, path: Path, zone: Zone, key: str) -> str:
+        """Upload a local file; returns its URI."""
+
+    def download(self, uri: str, path: Path) -> None:
+        """Download an object of any zone to a local file.
+
+        Raises:
+            ObjectMissingError: it is not there.
+        """
+
+    def copy_source(self, source_object: SourceObject, zone: Zone, key: str) -> str:
+        """Copy exactly that version of a source object, untouched; returns the copy's URI."""
+
+    def list_versions(
+        self, prefix: str, *, resume: tuple[str, str] | None = None
+    ) -> ListingPage:
+        """One page (at most 1,000) of the raw bucket's versions under a prefix, in key order;
+        `resume` is what the page before gave."""
+
+    def keys(self, zone: Zone, prefix: str) -> Iterator[str]:
+        """Every key of a zone under a prefix."""
+
+
+@dataclass(frozen=True, slots=True)
+class PendingBatch:
+    """A batch whose manifest is durable and whose run has not yet begun."""
+
+    dataset: str
+    partition: str
+    batch_id: str
+    manifest_uri: str
+    requested_at: datetime
+
+
+class Ledger(Protocol):
+    """The table that knows every source object's state and history."""
+
+    def entries(self, object_ids: Iterable[str]) -> dict[str, Entry]:
+        """The entries of those ids that the ledger knows, read consistently."""
+
+    def receive(self, manifest: Manifest, *, run_id: str | None, at: datetime) -> None:
+        """Record every object of a manifest as received by its batch; objects that the batch
+        already owns stay as they are."""
+
+    def move(
+        self, batch_id: str, moves: Sequence[Move], *, run_id: str, at: datetime
+    ) -> dict[str, Step]:
+        """Move objects by conditional writes; returns what each move amounted to.
+
+        Raises:
+            MoveRefusedError: an edge is not allowed, which means a defect, not data.
+        """
+
+    def supersede(
+        self, object_ids: Sequence[str], *, by_batch: str, run_id: str, at: datetime
+    ) -> None:
+        """Mark published objects as superseded by a batch with newer versions of their keys."""
+
+    def history(self, object_id: str) -> tuple[HistoryLine, ...]:
+        """The object's history, oldest first."""
+
+    def note(
+        self, object_id: str, batch_id: str, note: str, *, run_id: str, at: datetime
+    ) -> None:
+        """Append a line to an object's history without moving it."""
+
+    def open_batch(self, batch: PendingBatch) -> None:
+        """Record that a run is wanted for a durable manifest."""
+
+    def pending_batches(self, dataset: str) -> tuple[PendingBatch, ...]:
+        """The data set's batches whose runs have not begun, oldest first."""
+
+    def close_batch(self, dataset: str, batch_id: str) -> None:
+        """Record that a batch's run has begun; does nothing where it already has."""
+
+    def claim_content(
+        self, dataset: str, claims: Mapping[str, SourceObject]
+    ) -> dict[str, tuple[str, str]]:
+        """Claim content hashes for objects; returns the (object id, key) that holds each hash.
+
+        The first claim wins and is never lost to another key; another version of the same key
+        takes it over.
+        """
+
+    def key_heads(self, dataset: str, keys: Iterable[str]) -> dict[str, KeyHead]:
+        """The newest published (or being published) version of each key that has one."""
+
+    def raise_key_heads(
+        self, dataset: str, heads: Sequence[KeyHead]
+    ) -> dict[str, KeyHead]:
+        """Make each head its key's newest unless a newer stands; returns those that stood."""
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What one commit did.
+
+    Attributes:
+        snapshot_id: The table's snapshot that holds the batch; None where there was nothing to
+            commit.
+        committed: False where the batch had been committed before.
+        rows_added, rows_removed: Rows of this commit.
+        superseded: Ids of older source objects whose rows it took out.
+        table: `database.table`.
+        metadata_location: The table's metadata file.
+    """
+
+    snapshot_id: int | None
+    committed: bool
+    rows_added: int
+    rows_removed: int
+    superseded: tuple[str, ...]
+    table: str
+    metadata_location: str | None
+
+
+class Catalog(Protocol):
+    """The published tables."""
+
+    def current_snapshot(self, contract: Contract) -> int | None:
+        """Id of the table's current snapshot, or None."""
+
+    def published_keys(
+        self,
+        contract: Contract,
+        partition: str,
+        columns: Sequence[str],
+        *,
+        except_source_keys: Iterable[str],
+    ) -> Iterator[pa.RecordBatch]:
+        """Key columns of a partition's published rows, without those of the given source keys
+        (whose rows a batch is about to replace), with `_source_key` and `_source_row`."""
+
+    def publish(
+        self, contract: Contract, verdict: Verdict, withheld: frozenset[str]
+    ) -> Publication:
+        """Commit a batch's staged files in one snapshot.
+
+        `withheld` are ids of the verdict's source objects whose rows must not appear, because a
+        newer version of their key is published.
+        """
+
+
+class Events(Protocol):
+    """The event bus."""
+
+    def send(self, events: Sequence[Event]) -> None:
+        """Put events on the bus, in batches of its own limit."""

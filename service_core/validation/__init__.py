@@ -1,0 +1,1 @@
+"""Validation: each landed file opened once, and turned into canonical text or refused."""
