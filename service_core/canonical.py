@@ -27,9 +27,7 @@ EXTRA = "_extra"
 RAW = "_raw"
 REASONS = "_reasons"
 
-REASON_TYPE = pa.struct(
-    [("code", pa.string()), ("column", pa.string()), ("message", pa.string())]
-)
+REASON_TYPE = pa.struct([("code", pa.string()), ("column", pa.string()), ("message", pa.string())])
 
 
 def canonical_schema(contract: Contract) -> pa.Schema:

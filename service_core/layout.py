@@ -50,9 +50,7 @@ def malformed_key(dataset: str, partition: str, batch_id: str) -> str:
     return batch_prefix(dataset, partition, batch_id) + "malformed.parquet"
 
 
-def accepted_part_key(
-    dataset: str, partition: str, batch_id: str, attempt: str, part: int
-) -> str:
+def accepted_part_key(dataset: str, partition: str, batch_id: str, attempt: str, part: int) -> str:
     """Curated bucket: accepted rows, staged for publication.
 
     Each attempt stages under a name of its own, because a file that a published snapshot refers

@@ -45,9 +45,7 @@ class Manifest(BaseModel):
 
     @field_validator("objects")
     @classmethod
-    def _sorted_without_repeats(
-        cls, objects: tuple[SourceObject, ...]
-    ) -> tuple[SourceObject, ...]:
+    def _sorted_without_repeats(cls, objects: tuple[SourceObject, ...]) -> tuple[SourceObject, ...]:
         ordered = tuple(sorted(objects, key=lambda o: (o.key, o.order)))
         keys = [o.key for o in ordered]
         if len(set(keys)) != len(keys):

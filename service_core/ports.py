@@ -87,9 +87,7 @@ class ObjectStore(Protocol):
     def copy_source(self, source_object: SourceObject, zone: Zone, key: str) -> str:
         """Copy exactly that version of a source object, untouched; returns the copy's URI."""
 
-    def list_versions(
-        self, prefix: str, *, resume: tuple[str, str] | None = None
-    ) -> ListingPage:
+    def list_versions(self, prefix: str, *, resume: tuple[str, str] | None = None) -> ListingPage:
         """One page (at most 1,000) of the raw bucket's versions under a prefix, in key order;
         `resume` is what the page before gave."""
 
@@ -135,9 +133,7 @@ class Ledger(Protocol):
     def history(self, object_id: str) -> tuple[HistoryLine, ...]:
         """The object's history, oldest first."""
 
-    def note(
-        self, object_id: str, batch_id: str, note: str, *, run_id: str, at: datetime
-    ) -> None:
+    def note(self, object_id: str, batch_id: str, note: str, *, run_id: str, at: datetime) -> None:
         """Append a line to an object's history without moving it."""
 
     def open_batch(self, batch: PendingBatch) -> None:
@@ -161,9 +157,7 @@ class Ledger(Protocol):
     def key_heads(self, dataset: str, keys: Iterable[str]) -> dict[str, KeyHead]:
         """The newest published (or being published) version of each key that has one."""
 
-    def raise_key_heads(
-        self, dataset: str, heads: Sequence[KeyHead]
-    ) -> dict[str, KeyHead]:
+    def raise_key_heads(self, dataset: str, heads: Sequence[KeyHead]) -> dict[str, KeyHead]:
         """Make each head its key's newest unless a newer stands; returns those that stood."""
 
 

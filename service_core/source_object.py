@@ -14,9 +14,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 _ID_CHARACTERS = 32
 
 
-def source_object_id(
-    bucket: str, key: str, version_id: str | None, etag: str, size: int
-) -> str:
+def source_object_id(bucket: str, key: str, version_id: str | None, etag: str, size: int) -> str:
     """The id of one version of one object: 32 hexadecimal characters.
 
     In an unversioned bucket S3 gives no version id (or the literal `null`), and ETag with size

@@ -107,9 +107,7 @@ class Column:
 
 #: Classifications whose columns are masked. The standard leaves the words open; these are the
 #: ones in common use for data about people.
-PERSONAL_CLASSIFICATIONS = frozenset(
-    {"personal", "pii", "sensitive", "confidential", "restricted"}
-)
+PERSONAL_CLASSIFICATIONS = frozenset({"personal", "pii", "sensitive", "confidential", "restricted"})
 
 
 # --- Rules on a row ------------------------------------------------------------------------------
