@@ -103,6 +103,20 @@ def accepted_schema(contract: Contract) -> pa.Schema:
     )
 
 
+def text_schema(contract: Contract) -> pa.Schema:
+    """Rows of an ELT contract, as they are published: canonical text with the whole origin."""
+    return pa.schema(
+        [
+            *canonical_schema(contract),
+            (SOURCE_KEY, pa.string()),
+            (BATCH_ID, pa.string()),
+            (CONTRACT_VERSION, pa.string()),
+            (INGESTED_AT, pa.timestamp("us", tz="UTC")),
+            (PARTITION, pa.string()),
+        ]
+    )
+
+
 def quarantined_schema(contract: Contract) -> pa.Schema:
     """Diverted rows: all original text, the origin, and the reasons."""
     return pa.schema(

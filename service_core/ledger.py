@@ -41,6 +41,10 @@ EDGES: Mapping[State, frozenset[State]] = {
 }
 
 
+class MoveRefusedError(Exception):
+    """A move along no allowed edge was asked for: a defect of the caller, not of data."""
+
+
 class Step(StrEnum):
     """What a requested move amounts to."""
 

@@ -6,7 +6,7 @@ arguments and can therefore run in a Dagster process, a Glue job or a test.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -168,11 +168,13 @@ class Publication:
     Attributes:
         snapshot_id: The table's snapshot that holds the batch; None where there was nothing to
             commit.
-        committed: False where the batch had been committed before.
-        rows_added, rows_removed: Rows of this commit.
+        committed: Whether this call committed it; False where the batch had been committed
+            before, or there was nothing to commit.
+        rows_added, rows_removed: Rows of the batch's commit, whichever call made it.
         superseded: Ids of older source objects whose rows it took out.
         table: `database.table`.
         metadata_location: The table's metadata file.
+        withheld: Ids of the batch's own source objects that this call kept out.
     """
 
     snapshot_id: int | None
@@ -182,6 +184,13 @@ class Publication:
     superseded: tuple[str, ...]
     table: str
     metadata_location: str | None
+    withheld: tuple[str, ...] = ()
+
+
+#: Ids of source objects whose rows must not appear in the table; or, so that nothing can change
+#: between the decision and the commit, a function that is asked for them after every reading of
+#: the table, with the id of the snapshot that was read.
+Withheld = frozenset[str] | Callable[[int | None], frozenset[str]]
 
 
 class Catalog(Protocol):
@@ -196,18 +205,21 @@ class Catalog(Protocol):
         partition: str,
         columns: Sequence[str],
         *,
-        except_source_keys: Iterable[str],
+        except_source_keys: Iterable[str] = (),
+        except_source_objects: Iterable[str] = (),
     ) -> Iterator[pa.RecordBatch]:
-        """Key columns of a partition's published rows, without those of the given source keys
-        (whose rows a batch is about to replace), with `_source_key` and `_source_row`."""
+        """Key columns of a partition's published rows, with `_source_key` and `_source_row`,
+        without the rows that a batch is about to replace: in `replace` mode those of its objects'
+        keys, in either mode those of its very objects."""
 
-    def publish(
-        self, contract: Contract, verdict: Verdict, withheld: frozenset[str]
-    ) -> Publication:
-        """Commit a batch's staged files in one snapshot.
+    def publish(self, contract: Contract, verdict: Verdict, withheld: Withheld) -> Publication:
+        """Commit a batch's staged files in one snapshot, unless it has been committed before.
 
-        `withheld` are ids of the verdict's source objects whose rows must not appear, because a
-        newer version of their key is published.
+        `withheld` are ids of the verdict's source objects whose rows must not appear: a newer
+        version of their key is published, or another batch has taken them over.
+
+        Raises:
+            ObjectMissingError: a staged file is not there.
         """
 
 

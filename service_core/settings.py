@@ -6,11 +6,12 @@ else in the project asks whether it runs locally.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from service_core.layout import Zone
 
@@ -36,16 +37,21 @@ class Settings(BaseModel):
             names are global, so an account should set its own.
         contracts: `LAKEGATE_CONTRACTS`, the folder of contract files.
         scratch: `LAKEGATE_SCRATCH`, a folder for files in hand; None for the system's own.
+        sensors_on: `LAKEGATE_SENSORS`, `on` or `off`: whether sensors run without being switched
+            on in the UI.
+        sensor_seconds: `LAKEGATE_SENSOR_SECONDS`, how often each sensor looks for arrivals.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     environment: Environment = Environment.DEV
     endpoint_url: str | None = None
-    region: str = "us-east-1"
+    region: str = Field(default="us-east-1", pattern=r"\A[a-z0-9-]+\z")
     name_prefix: str = Field(default="lakegate", pattern=r"\A[a-z][a-z0-9-]{1,20}\z")
     contracts: Path = Path("contracts")
     scratch: Path | None = None
+    sensors_on: bool = False
+    sensor_seconds: int = Field(default=30, ge=1)
 
     def bucket(self, zone: Zone) -> str:
         """A zone's bucket, such as `lakegate-dev-raw`."""
@@ -75,4 +81,44 @@ class Settings(BaseModel):
         Raises:
             SettingsError: a variable holds something it cannot; the message names it.
         """
-        raise NotImplementedError
+        given = {name: value for name in _VARIABLES if (value := environ.get(name, "").strip())}
+        region = given.pop("AWS_DEFAULT_REGION", None)
+        if region is not None:
+            given.setdefault("AWS_REGION", region)
+        try:
+            return cls.model_validate({_VARIABLES[name]: value for name, value in given.items()})
+        except ValidationError as error:
+            raise SettingsError(_sentences(error)) from None
+
+    @field_validator("endpoint_url")
+    @classmethod
+    def _a_url(cls, endpoint_url: str | None) -> str | None:
+        if endpoint_url is not None and not re.fullmatch(r"https?://[^\s/]+/?", endpoint_url):
+            raise ValueError("expected http:// or https://, a host and a port")
+        return endpoint_url.rstrip("/") if endpoint_url else None
+
+
+_VARIABLES = {
+    "LAKEGATE_ENV": "environment",
+    "AWS_ENDPOINT_URL": "endpoint_url",
+    "AWS_REGION": "region",
+    "AWS_DEFAULT_REGION": "region",
+    "LAKEGATE_NAME_PREFIX": "name_prefix",
+    "LAKEGATE_CONTRACTS": "contracts",
+    "LAKEGATE_SCRATCH": "scratch",
+    "LAKEGATE_SENSORS": "sensors_on",
+    "LAKEGATE_SENSOR_SECONDS": "sensor_seconds",
+}
+
+
+def _sentences(error: ValidationError) -> str:
+    variables = {field: name for name, field in reversed(_VARIABLES.items())}
+    said = []
+    for problem in error.errors():
+        field = str(problem["loc"][0])
+        because = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        said.append(
+            f"The environment variable {variables[field]} is {problem['input']!r}, which it "
+            f"cannot be: {because}. .env.example says what each variable means."
+        )
+    return " ".join(said)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
@@ -137,7 +137,7 @@ class OneOf:
     values: tuple[str, ...]
 
 
-Bound = int | float | Decimal | date | datetime
+Bound = int | float | Decimal | date | datetime | time
 
 
 @dataclass(frozen=True, slots=True)

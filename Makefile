@@ -1,0 +1,89 @@
+# One way in. `make` alone lists what there is.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+# Paths are relative, so that the clone may lie on a path with spaces.
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+SPARK_STAMP := $(VENV)/.installed-spark
+PIP := $(PY) -m pip --disable-pip-version-check --no-input
+INSTALL := $(PIP) install -qq --no-deps
+
+# The first of these that is Python 3.11; `make PYTHON=/path/to/python3.11` overrides.
+PYTHON ?= $(shell for p in python3.11 python3 python; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null \
+	&& { echo "$$p"; break; }; done)
+
+WORKERS ?= auto
+TESTS ?= tests
+ONCE ?=
+
+.PHONY: help
+help: ## What can be made
+	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+.PHONY: setup
+setup: $(STAMP) ## Virtual environment in .venv with the pinned dependencies
+
+$(STAMP): requirements/lock.txt requirements/demo.txt pyproject.toml
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "Python 3.11 was not found as python3.11, python3 or python. Install it, or name it:" \
+			"make $(or $(MAKECMDGOALS),setup) PYTHON=/path/to/python3.11" >&2; exit 1; fi
+	@$(PY) -m pip --version >/dev/null 2>&1 || { \
+		echo "Creating $(VENV) with $(PYTHON)"; \
+		"$(PYTHON)" -m venv --clear $(VENV) || { \
+			echo "Creating $(VENV) failed: this Python needs its venv module" \
+				"(on Debian the package python3.11-venv)." >&2; exit 1; }; }
+	@echo "Installing $$(grep -c == requirements/lock.txt) pinned packages (a minute or two)"
+	@$(INSTALL) -r requirements/lock.txt
+	@$(INSTALL) --no-build-isolation -r requirements/demo.txt
+	@$(INSTALL) --no-build-isolation -e .
+	@touch $(STAMP)
+	@echo "Set-up done"
+
+.PHONY: setup-spark
+setup-spark: $(SPARK_STAMP) ## The same with Spark
+
+$(SPARK_STAMP): $(STAMP) requirements/spark.txt
+	@echo "Installing Spark"
+	@$(INSTALL) -r requirements/spark.txt
+	@touch $(SPARK_STAMP)
+
+.PHONY: demo
+demo: $(STAMP) ## Files land, are judged, and are published or quarantined (ONCE=1 ends by itself)
+	@$(VENV)/bin/lakegate demo $(if $(filter-out 0 no false,$(ONCE)),--once)
+
+.PHONY: lint
+lint: $(STAMP) ## ruff, mypy, and the import arrows
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(VENV)/bin/lint-imports
+
+.PHONY: test
+test: lint ## Linters, then every test (TESTS=path for some)
+	$(PY) -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal $(TESTS)
+
+.PHONY: bench
+bench: $(STAMP) ## Every benchmark; the last line of each is a JSON object
+	@for b in benchmarks/[a-z]*.py; do echo "$$b" >&2; $(PY) "$$b"; done
+
+.PHONY: screenshots
+screenshots: $(STAMP) ## Pictures of the running UI into docs/images (needs Chromium)
+	@$(PY) docs/screenshots.py --demo
+
+.PHONY: lock
+lock: $(STAMP) ## Resolve requirements/*.txt anew from pyproject.toml
+	@$(PIP) install -qq uv
+	@$(PY) requirements/lock.py
+
+.PHONY: clean
+clean: ## Remove everything that was made
+	@rm -rf $(VENV) .lakegate build dist *.egg-info
+	@rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

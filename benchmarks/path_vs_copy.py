@@ -1,0 +1,245 @@
+"""What the whole path costs, against the least that reading the same file can cost.
+
+The path is landed file -> sensor tick -> run of the ingest job -> published, as `lakegate ingest`
+takes it. The yardstick is DuckDB copying the same CSV, read as text, to Parquet: no check, no
+type, no verdict. Both run in processes of their own, warmed up on a tiny file, on the same
+machine in turns, and the medians are compared.
+
+What is counted, for both, is the CPU (user and system, all threads) and the wall time of that one
+process; for the path from the moment the file has landed until it is published, for the copy the
+statement. The embedded AWS is a process of its own and stands for a service that is not ours: its
+CPU is reported apart and is not in the ratio, though it competes for the same cores, which the
+wall time shows. `peak_mb` is the largest resident size of the path's process, in MiB, from its
+start to its end, landing included.
+
+    python benchmarks/path_vs_copy.py
+    python benchmarks/path_vs_copy.py --rows 200000 --repeats 1
+
+Progress goes to stderr. The last line of stdout is one JSON object:
+{"cpu_ratio", "wall_ratio", "peak_mb"}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CACHE = ROOT / ".lakegate" / "benchmarks"
+CONTRACT = ROOT / "contracts" / "orders.yaml"
+#: Part of the cached files' names: raise it when `_ORDERS` changes.
+_GENERATION = 1
+#: The warm-up's orders are others than the big file's: an order may be published only once.
+_TINY_FIRST, _TINY_ROWS = 900_000_000, 1_000
+
+# Made of hashes of the row number, so that the file is the same on every machine and every time.
+_ORDERS = """
+CREATE TEMP MACRO draw(i, seed, n) AS (hash(i, seed) % n)::INTEGER;
+COPY (
+    SELECT
+        printf('O%09d', i) AS order_id,
+        printf('C%06d', draw(i, 1, 200000)) AS customer_id,
+        printf('%d.%02d', 1 + draw(i, 2, 998), draw(i, 3, 100)) AS amount,
+        ['USD', 'EUR', 'GBP', 'INR', 'JPY'][1 + draw(i, 4, 5)] AS currency,
+        printf('2026-11-%02dT%02d:%02d:00Z', 1 + draw(i, 5, 28), draw(i, 6, 24), draw(i, 7, 60))
+            AS event_ts,
+        ['placed', 'paid', 'shipped', 'delivered', 'returned'][1 + draw(i, 8, 5)] AS status,
+        ['US', 'DE', 'GB', 'IN', 'JP'][1 + draw(i, 9, 5)] AS country,
+        1 + draw(i, 10, 49) AS quantity,
+        CASE WHEN i % 7 = 0 THEN printf('note, %d', i) END AS note
+    FROM range({first}, {first} + {rows}) AS numbers(i)
+) TO '{path}' (FORMAT csv, HEADER)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one process spent on the big file.
+
+    Attributes:
+        cpu: Seconds of its CPU.
+        wall: Seconds.
+        peak_mb: Its largest resident size in MiB.
+        services_cpu: Seconds of CPU of its child processes in the same time.
+    """
+
+    cpu: float
+    wall: float
+    peak_mb: float
+    services_cpu: float = 0.0
+
+
+class Meter:
+    """CPU and wall time since it was last started."""
+
+    def __init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        self._cpu, self._wall, self._services = _own_cpu(), time.perf_counter(), _children_cpu()
+
+    def read(self) -> Cost:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return Cost(
+            cpu=_own_cpu() - self._cpu,
+            wall=time.perf_counter() - self._wall,
+            # Linux counts KiB, macOS bytes.
+            peak_mb=peak / (1024 * 1024 if sys.platform == "darwin" else 1024),
+            services_cpu=_children_cpu() - self._services,
+        )
+
+
+def _own_cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def _children_cpu() -> float:
+    """Seconds of CPU of the running child processes; 0 where there is no /proc to ask."""
+    total = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            # The process's name, in brackets, may hold anything; the fields follow it.
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == os.getpid():
+            total += int(fields[11]) + int(fields[12])
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+# --- The two contestants, each in a process of its own --------------------------------------------
+
+
+def cost_of_path(tiny: Path, big: Path) -> Cost:
+    """Take a file all the way, after a warm-up."""
+    import logging
+
+    logging.disable(logging.ERROR)
+    from dagster_project.ingest import Progress, ingest_files
+    from dagster_project.session import embedded_session
+    from service_core.contract import load_contract
+
+    contract = load_contract(CONTRACT)
+    with embedded_session([contract]) as session:
+        ingest_files(session, contract, [tiny])
+        meter = Meter()
+        report = ingest_files(
+            session, contract, [big], progress=Progress(landed=lambda _: meter.start())
+        )
+        cost = meter.read()
+    rows = sum(outcome.rows_accepted for _, outcome in report.files)
+    if not report.all_published:
+        raise SystemExit(f"The path did not publish {big.name} whole: {report.to_json()}")
+    print(f"    published {rows:,} rows", file=sys.stderr)
+    return cost
+
+
+def cost_of_copy(tiny: Path, big: Path) -> Cost:
+    """Copy a file to Parquet as text, after a warm-up."""
+    import duckdb
+
+    with tempfile.TemporaryDirectory() as folder, duckdb.connect() as connection:
+
+        def copy(path: Path) -> None:
+            connection.execute(
+                f"COPY (SELECT * FROM read_csv('{path}', all_varchar = true)) "
+                f"TO '{folder}/{path.stem}.parquet' (FORMAT parquet)"
+            )
+
+        copy(tiny)
+        meter = Meter()
+        copy(big)
+        return meter.read()
+
+
+CONTESTANTS = {"path": cost_of_path, "copy": cost_of_copy}
+
+
+# --- The contest ----------------------------------------------------------------------------------
+
+
+def orders_file(rows: int, first: int = 0) -> Path:
+    """A file of valid orders, numbered from `first`; made once and kept."""
+    import duckdb
+
+    path = CACHE / f"orders_{first}_{rows}_{_GENERATION}.csv"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(".unfinished")
+        with duckdb.connect() as connection:
+            connection.execute(_ORDERS.format(first=first, rows=rows, path=unfinished))
+        unfinished.rename(path)
+    return path
+
+
+def measured(contestant: str, tiny: Path, big: Path) -> Cost:
+    """One run of a contestant in a fresh process."""
+    done = subprocess.run(
+        [sys.executable, __file__, "--contestant", contestant, str(tiny), str(big)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise SystemExit(f"The {contestant} failed with exit code {done.returncode}; see above.")
+    return Cost(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=2_000_000)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--contestant", choices=CONTESTANTS, help=argparse.SUPPRESS)
+    parser.add_argument("files", nargs="*", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.contestant:
+        print(json.dumps(asdict(CONTESTANTS[options.contestant](*options.files))))
+        return
+    if options.rows < 1 or options.repeats < 1:
+        parser.error("--rows and --repeats are at least 1")
+
+    big, tiny = orders_file(options.rows), orders_file(_TINY_ROWS, _TINY_FIRST)
+    print(f"{options.rows:,} rows, {big.stat().st_size / 2**20:.0f} MiB", file=sys.stderr)
+    costs: dict[str, list[Cost]] = {name: [] for name in CONTESTANTS}
+    for turn in range(1, options.repeats + 1):
+        for name, its in costs.items():
+            cost = measured(name, tiny, big)
+            its.append(cost)
+            print(
+                f"  {turn}/{options.repeats} {name}: cpu {cost.cpu:.2f} s, wall {cost.wall:.2f} s, "
+                f"peak {cost.peak_mb:.0f} MiB"
+                + (f", embedded AWS {cost.services_cpu:.2f} s" if cost.services_cpu else ""),
+                file=sys.stderr,
+            )
+
+    def ratio(figure: str) -> float:
+        path, copy = (
+            statistics.median(getattr(cost, figure) for cost in costs[name])
+            for name in ("path", "copy")
+        )
+        return round(path / copy, 2)
+
+    print(
+        json.dumps(
+            {
+                "cpu_ratio": ratio("cpu"),
+                "wall_ratio": ratio("wall"),
+                "peak_mb": round(statistics.median(cost.peak_mb for cost in costs["path"])),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

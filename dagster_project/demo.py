@@ -1,0 +1,287 @@
+"""The demo: real files from a raw bucket to queryable tables, by the sensors alone.
+
+Everything goes the way it goes in the cloud. This module only puts files where producers would,
+watches the ledger and the runs, and says what became of each file; it starts no run itself.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from dagster_project.flights import FlightsMissing, cut_days
+from dagster_project.standing import StuckError, Watch, wait_until_over
+from service_core.layout import Zone
+
+if TYPE_CHECKING:
+    from dagster_project.up import Platform
+    from service_core.contract.model import Contract
+    from service_core.ports import ObjectStore
+    from service_core.settings import Settings
+    from service_core.verdict import FileOutcome, Verdict
+
+ROOT = Path(__file__).resolve().parent.parent
+GOLDEN = ROOT / "tests" / "golden"
+#: The month whose flights are landed: the shortest, 24,951 of them.
+MONTH = 2
+
+_SENSOR_SECONDS = 5
+
+
+class DemoError(Exception):
+    """The demo cannot be given; the message says why."""
+
+
+# --- What is landed -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Files of one data set for one landing partition."""
+
+    dataset: str
+    partition: str
+    paths: tuple[Path, ...]
+
+
+def deliveries(now: datetime, scratch: Path) -> tuple[Delivery, ...]:
+    """What the demo lands: golden orders and customers as today's, and a month of flights, each
+    day's file in its own partition.
+
+    Args:
+        now: Which day is today, in UTC.
+        scratch: Where the flights' files are cut.
+
+    Raises:
+        DemoError: the demo's data is not there.
+    """
+    today = f"{now:%Y-%m-%d}"
+    found = []
+    for dataset in ("orders", "customers"):
+        paths = tuple(sorted(p for p in (GOLDEN / dataset).glob(f"{dataset}*") if p.is_file()))
+        if not paths:
+            raise DemoError(
+                f"{GOLDEN / dataset} holds no {dataset} files; run the demo from a whole clone."
+            )
+        found.append(Delivery(dataset, today, paths))
+    try:
+        days = cut_days(scratch, month=MONTH)
+    except FlightsMissing as missing:
+        raise DemoError(str(missing)) from missing
+    found += [Delivery("flights", day.day.isoformat(), (day.path,)) for day in days]
+    return tuple(found)
+
+
+# --- What became of it ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A data set's table as it stands.
+
+    Attributes:
+        table: `database.table`.
+        rows: Rows that a query of it sees.
+        snapshots: Commits that it has.
+    """
+
+    dataset: str
+    table: str
+    rows: int
+    snapshots: int
+
+
+def print_outcome(
+    verdicts: Sequence[Verdict], published: Sequence[Published], console: Console
+) -> None:
+    """What was published, what was quarantined and why, and whether the rows add up."""
+    console.print()
+    console.print(_published_table(verdicts, published))
+    console.print()
+    console.print(_quarantined_table(verdicts))
+    read = sum(v.rows_read for v in verdicts)
+    accepted = sum(v.rows_accepted for v in verdicts)
+    quarantined = sum(v.rows_quarantined for v in verdicts)
+    equal = "=" if read == accepted + quarantined else "[red]is not[/]"
+    console.print(
+        f"\n{read:,} rows read {equal} {accepted:,} accepted + {quarantined:,} quarantined, "
+        f"in {len(verdicts)} batches."
+    )
+
+
+def _published_table(verdicts: Sequence[Verdict], published: Sequence[Published]) -> Table:
+    files = Counter(v.dataset for v in verdicts for f in v.files if f.rows_accepted)
+    table = Table(title="Published", title_justify="left", title_style="bold", box=None)
+    for name in ("data set", "table"):
+        table.add_column(name)
+    for name in ("files", "rows", "snapshots"):
+        table.add_column(name, justify="right")
+    for one in published:
+        table.add_row(
+            one.dataset, one.table, f"{files[one.dataset]:,}", f"{one.rows:,}", str(one.snapshots)
+        )
+    return table
+
+
+def _quarantined_table(verdicts: Sequence[Verdict]) -> Table:
+    table = Table(title="Quarantined", title_justify="left", title_style="bold", box=None)
+    table.add_column("file", overflow="fold")
+    table.add_column("what")
+    table.add_column("reason", no_wrap=True)
+    table.add_column("first occurrence", overflow="fold")
+    for outcome in _by_name(f for v in verdicts for f in v.files if f.findings):
+        name = outcome.source_object.key.rpartition("/")[2]
+        for finding in outcome.findings:
+            what = "whole file" if finding.scope == "file" else f"{finding.count:,} rows"
+            line = f"line {finding.line}: " if finding.line is not None else ""
+            table.add_row(escape(name), what, finding.code.value, escape(line + finding.message))
+            name = ""
+    return table
+
+
+def _by_name(outcomes: Iterable[FileOutcome]) -> list[FileOutcome]:
+    return sorted(outcomes, key=lambda f: f.source_object.key)
+
+
+# --- The whole ------------------------------------------------------------------------------------
+
+
+def run_demo(*, once: bool, port: int = 3000, console: Console | None = None) -> int:
+    """Start the platform, land the demo's files, show what becomes of them.
+
+    Args:
+        once: End when everything that was landed is done, instead of staying up.
+        port: The UI's port; 0 for any free one.
+        console: Where to print.
+
+    Returns:
+        The exit code: 0, or 1 with a sentence printed where the platform did not start or
+        something that was landed did not come to its end.
+    """
+    from dagster_project.up import UpError
+    from deploy.local.embedded import EmbeddedAwsError
+
+    console = console or Console(highlight=False)
+    try:
+        with demonstrated(port, console) as up:
+            _print_where_to_look(up.ui, console)
+            if not once:
+                console.print(
+                    "\nThe platform stays up; land more with `lakegate land`. Ctrl-C stops it."
+                )
+                while True:
+                    time.sleep(3600)
+    except KeyboardInterrupt:
+        console.print("\nStopped.")
+    except (DemoError, StuckError, UpError, EmbeddedAwsError) as problem:
+        Console(stderr=True, highlight=False).print(escape(str(problem)), soft_wrap=True)
+        return 1
+    return 0
+
+
+@contextmanager
+def demonstrated(port: int, console: Console) -> Iterator[Platform]:
+    """A running platform on which everything that the demo lands has come to its end.
+
+    Raises:
+        DemoError: its data is not there.
+        StuckError: something that was landed does not come to its end.
+        UpError, EmbeddedAwsError: the platform does not start.
+    """
+    from dagster_project.up import platform
+
+    console.print("Starting the embedded AWS, the Dagster UI and its daemon ...")
+    with (
+        tempfile.TemporaryDirectory(prefix="lakegate-demo-") as scratch,
+        platform(port=port, sensor_seconds=_SENSOR_SECONDS) as up,
+    ):
+        console.print(f"Dagster UI: {up.ui}\n")
+        _land_and_watch(Path(scratch), console)
+        yield up
+
+
+def _land_and_watch(scratch: Path, console: Console) -> None:
+    import os
+
+    from dagster import DagsterInstance
+
+    from resources.catalog import CatalogResource
+    from resources.ledger import LedgerResource
+    from resources.object_store import ObjectStoreResource
+    from service_core.contract import load_contracts
+    from service_core.gate import read_verdict
+    from service_core.settings import Settings
+
+    settings = Settings.from_environment(os.environ)
+    contracts = {c.dataset: c for c in load_contracts(settings.contracts)}
+    store = ObjectStoreResource.of(settings).store()
+    ids = _land(deliveries(datetime.now(UTC), scratch), contracts, settings, store, console)
+    with DagsterInstance.get() as instance:
+        watch = Watch(LedgerResource.of(settings).ledger(), instance, ids)
+        wait_until_over(watch, console)
+    batches = sorted({(e.dataset, e.partition, e.batch_id) for e in watch.entries.values()})
+    catalog = CatalogResource.of(settings).catalog()
+    published = []
+    for dataset in sorted({dataset for dataset, _, _ in batches}):
+        table = catalog.table(contracts[dataset])
+        if table is not None and (snapshot := table.current_snapshot()) is not None:
+            rows = int(snapshot.summary["total-records"]) if snapshot.summary else 0
+            name = catalog.table_name(contracts[dataset])
+            published.append(Published(dataset, name, rows, len(table.metadata.snapshots)))
+    print_outcome([read_verdict(store, *batch) for batch in batches], published, console)
+
+
+def _land(
+    wanted: Sequence[Delivery],
+    contracts: Mapping[str, Contract],
+    settings: Settings,
+    store: ObjectStore,
+    console: Console,
+) -> tuple[str, ...]:
+    """Land everything; returns the ids of the source objects that it became."""
+    from dagster_project.landing import land_files, landing_keys
+    from resources.aws import client
+    from service_core.arrival import source_object_of
+
+    landed = [
+        one
+        for delivery in wanted
+        for one in landing_keys(contracts[delivery.dataset], delivery.paths, delivery.partition)
+    ]
+    land_files(landed, settings, client(settings, "s3"))
+    keys = {one.key for one in landed}
+    ids: list[str] = []
+    for dataset in dict.fromkeys(delivery.dataset for delivery in wanted):
+        contract, resume = contracts[dataset], None
+        before = len(ids)
+        while True:
+            page = store.list_versions(contract.landing.prefix, resume=resume)
+            objects = [source_object_of(contract, settings.bucket(Zone.RAW), o)
+                       for o in page.objects]  # fmt: skip
+            ids += [o.id for o in objects if o.key in keys]
+            if (resume := page.resume) is None:
+                break
+        console.print(f"Landed {len(ids) - before} files of {dataset}")
+    return tuple(ids)
+
+
+def _print_where_to_look(ui: str, console: Console) -> None:
+    console.print("\n[bold]Where to look[/]")
+    for what, path in (
+        ("lineage", "/locations/lakegate/asset-groups/orders/lineage"),
+        ("checks", "/assets/curated/orders?view=checks"),
+        ("runs", "/runs"),
+        ("sensors", "/automation"),
+    ):
+        console.print(f"  {what:<8} {ui}{path}", soft_wrap=True)

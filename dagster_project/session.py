@@ -1,0 +1,108 @@
+"""A lakegate of one's own, for as long as a `with` block lasts: embedded AWS, Dagster instance,
+and the real sensors, jobs and assets of some contracts.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+
+from dagster_project.definitions import build_definitions
+from deploy.bootstrap import bootstrap
+from deploy.local.embedded import EmbeddedAws
+from resources.aws import clients
+from service_core.contract.model import Contract
+from service_core.naming import arrivals_sensor, ingest_job
+from service_core.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """What one evaluation of a sensor asked for and said."""
+
+    requests: tuple[dg.RunRequest, ...]
+    said: str
+
+
+class Session:
+    """Ticks sensors and executes what they request, in this process.
+
+    Args:
+        contracts: The data sets.
+        settings: Where everything is; already bootstrapped.
+        instance: The Dagster instance that runs are recorded in.
+    """
+
+    def __init__(
+        self, contracts: Sequence[Contract], settings: Settings, instance: dg.DagsterInstance
+    ) -> None:
+        self.contracts = tuple(contracts)
+        self.settings = settings
+        self.instance = instance
+        self.definitions = build_definitions(contracts, settings)
+        self._cursors: dict[str, str | None] = {}
+
+    def tick(self, dataset: str) -> Tick:
+        """Evaluate a data set's arrivals sensor once, as the daemon does."""
+        return self.tick_named(arrivals_sensor(dataset))
+
+    def tick_named(self, name: str) -> Tick:
+        """Evaluate any sensor once; its cursor is kept for the next time."""
+        with dg.build_sensor_context(
+            instance=self.instance,
+            cursor=self._cursors.get(name),
+            definitions=self.definitions,
+            sensor_name=name,
+            resources=self.definitions.resources,
+        ) as context:
+            data = self.definitions.get_sensor_def(name).evaluate_tick(context)
+        self._cursors[name] = data.cursor
+        return Tick(tuple(data.run_requests or ()), data.skip_message or "")
+
+    def execute(self, dataset: str, request: dg.RunRequest) -> dg.ExecuteInProcessResult:
+        """Execute a requested run to its end; a failed run is a result, not an exception."""
+        return self.definitions.resolve_job_def(ingest_job(dataset)).execute_in_process(
+            instance=self.instance,
+            partition_key=request.partition_key,
+            tags=dict(request.tags),
+            raise_on_error=False,
+        )
+
+
+@contextmanager
+def embedded_session(contracts: Sequence[Contract]) -> Iterator[Session]:
+    """A session on an embedded AWS that ends with the block. Nothing has to run beforehand."""
+    with ExitStack() as stack:
+        aws = stack.enter_context(EmbeddedAws())
+        stack.enter_context(environment(aws.environment()))
+        settings = Settings.from_environment(os.environ)
+        bootstrap(settings, clients(settings))
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lakegate-home-")))
+        instance = stack.enter_context(private_instance(home))
+        yield Session(contracts, settings, instance)
+
+
+def private_instance(home: Path) -> dg.DagsterInstance:
+    """A Dagster instance in a folder of its own, which reports to nobody."""
+    return dg.DagsterInstance.local_temp(str(home), overrides={"telemetry": {"enabled": False}})
+
+
+@contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for the length of a block."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,166 @@
+"""The embedded AWS as a child process that never outlives whoever started it.
+
+Killed with the signal that cannot be caught, a parent leaves no orphan behind: the child watches
+for its parent and ends with it. This module imports nothing of moto, so starting the server costs
+its user only a process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+_STOP_SECONDS = 5.0
+_LOG_CHARACTERS = 2_000
+
+
+class EmbeddedAwsError(Exception):
+    """The embedded AWS did not start."""
+
+
+class EmbeddedAws:
+    """An AWS of one's own on loopback, for as long as the `with` block lasts.
+
+    Everything in it is kept in memory and gone when it stops.
+
+    Args:
+        port: The port to listen on; 0 for any free one.
+        region: The region that `environment` names.
+        log: Where the server's own complaints go; None for a temporary file.
+        ready_within: Seconds that it may take to start.
+    """
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        region: str = "us-east-1",
+        log: Path | None = None,
+        ready_within: float = 60.0,
+    ) -> None:
+        self._port = port
+        self._region = region
+        self._log_path = log
+        self._ready_within = ready_within
+        self._process: subprocess.Popen[bytes] | None = None
+        self._endpoint: str | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """Such as `http://127.0.0.1:5000`.
+
+        Raises:
+            EmbeddedAwsError: it is not running.
+        """
+        if self._endpoint is None:
+            raise EmbeddedAwsError("The embedded AWS is not running; call start() first.")
+        return self._endpoint
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process id, or None when it is not running."""
+        return self._process.pid if self._process else None
+
+    def environment(self) -> dict[str, str]:
+        """The environment variables that point any AWS client at this server.
+
+        The credentials are made up; the server looks at none.
+        """
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": "embedded",
+            "AWS_SECRET_ACCESS_KEY": "embedded",
+            "AWS_SESSION_TOKEN": "",
+            "AWS_REGION": self._region,
+            "AWS_DEFAULT_REGION": self._region,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def start(self) -> EmbeddedAws:
+        """Start the server and wait until it answers.
+
+        Raises:
+            EmbeddedAwsError: it ended, or did not answer in time; the message holds its log.
+        """
+        if self._process is not None:
+            return self
+        with self._open_log() as log:
+            log_path = Path(log.name)
+            self._process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "deploy.local"),
+                    *("--port", str(self._port), "--parent-pid", str(os.getpid())),
+                ],
+                cwd=Path(__file__).resolve().parents[2],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                # A Ctrl-C at the terminal goes to the parent alone, which stops its own users of
+                # this server first.
+                start_new_session=True,
+            )
+        line = self._ready_line()
+        if line is None:
+            ended = self._process.poll()
+            self.stop()
+            why = (
+                f"did not answer within {self._ready_within:g} s"
+                if ended is None
+                else f"ended with exit code {ended}"
+            )
+            said = log_path.read_text(errors="replace")[-_LOG_CHARACTERS:].strip()
+            raise EmbeddedAwsError(
+                f"The embedded AWS {why}. Its log, {log_path}, ends: {said or '(empty)'}"
+            )
+        self._endpoint = str(json.loads(line)["endpoint"])
+        return self
+
+    def stop(self) -> None:
+        """Stop the server; does nothing where it is not running."""
+        process, self._process, self._endpoint = self._process, None, None
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+    def __enter__(self) -> EmbeddedAws:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _open_log(self) -> IO[bytes]:
+        if self._log_path is not None:
+            self._log_path.parent.mkdir(parents=True, exist_ok=True)
+            return self._log_path.open("ab")
+        return tempfile.NamedTemporaryFile(prefix="embedded-aws-", suffix=".log", delete=False)
+
+    def _ready_line(self) -> bytes | None:
+        assert self._process is not None and self._process.stdout is not None
+        deadline = time.monotonic() + self._ready_within
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            while (left := deadline - time.monotonic()) > 0:
+                if selector.select(min(left, 1.0)):
+                    # One short line in one write: it is either all there or the pipe has closed.
+                    return self._process.stdout.readline() or None
+        return None

@@ -1,0 +1,70 @@
+"""PyIceberg's Glue catalog, opened on the settings and kept from repeating a commit by itself.
+
+Left to itself, botocore sends UpdateTable again when its answer is lost. Where the first had
+worked, the second is refused as a conflict, whereupon PyIceberg deletes the manifests of what is
+by now the table's current snapshot. So no call is repeated here; whoever asks looks at the table
+and decides.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.credentials import RefreshableCredentials
+from pyiceberg.catalog.glue import GlueCatalog
+from pyiceberg.io import FileIO
+from pyiceberg.typedef import EMPTY_DICT, Properties
+
+from resources.aws import client as aws_client
+from resources.table_io import TableFileIO
+from service_core.settings import Settings
+
+_CONNECT_SECONDS = 10
+_READ_SECONDS = 60
+
+
+class GlueTables(GlueCatalog):
+    """Tables of a plain Glue database, all read and written through one file access."""
+
+    def __init__(self, name: str, client: Any, io: TableFileIO, **properties: Any) -> None:
+        super().__init__(name, client, **properties)
+        self.io = io
+
+    def _load_file_io(
+        self, properties: Properties = EMPTY_DICT, location: str | None = None
+    ) -> FileIO:
+        return self.io
+
+    def _is_s3tables_database(self, database_name: str) -> bool:
+        # Asked before every commit. Ours is a database of ordinary tables in an ordinary bucket.
+        return False
+
+
+def open_catalog(settings: Settings) -> GlueTables:
+    """The catalog that the settings name, with the credentials that boto3 finds."""
+    session = boto3.Session(region_name=settings.region)
+    client = session.client(
+        "glue",
+        endpoint_url=settings.endpoint_url,
+        config=Config(
+            retries={"total_max_attempts": 1},
+            connect_timeout=_CONNECT_SECONDS,
+            read_timeout=_READ_SECONDS,
+        ),
+    )
+    properties: dict[str, Any] = {"s3.region": settings.region}
+    if settings.endpoint_url:
+        properties["s3.endpoint"] = settings.endpoint_url
+    credentials = session.get_credentials()
+    # Credentials that expire are left to Arrow, which renews them as boto3 does; a copy of them
+    # would be good for an hour.
+    if credentials is not None and not isinstance(credentials, RefreshableCredentials):
+        properties["s3.access-key-id"] = credentials.access_key
+        properties["s3.secret-access-key"] = credentials.secret_key
+        if credentials.token:
+            properties["s3.session-token"] = credentials.token
+    return GlueTables(
+        "lakegate", client, TableFileIO(properties, aws_client(settings, "s3")), **properties
+    )

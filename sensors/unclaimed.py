@@ -1,0 +1,90 @@
+"""The sensor that reports landed objects under no contract."""
+
+import json
+import tempfile
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from dagster import (
+    AssetKey,
+    AssetMaterialization,
+    DefaultSensorStatus,
+    SensorDefinition,
+    SensorEvaluationContext,
+    SensorResult,
+    SkipReason,
+    sensor,
+)
+
+from resources.ledger import LedgerResource
+from resources.object_store import ObjectStoreResource
+from resources.telemetry import EventsResource
+from service_core.contract.model import Contract
+from service_core.naming import UNCLAIMED
+from service_core.run import Run
+from service_core.unclaimed import look_for_unclaimed
+
+INTERVAL_SECONDS = 60
+
+
+def unclaimed_sensor(
+    contracts: Sequence[Contract],
+    *,
+    status: DefaultSensorStatus = DefaultSensorStatus.STOPPED,
+    interval_seconds: int = INTERVAL_SECONDS,
+) -> SensorDefinition:
+    """One sensor for the whole raw bucket. It asks for no runs: there is no contract to run."""
+    prefixes = [contract.landing.prefix for contract in contracts]
+
+    @sensor(
+        name="unclaimed_arrivals",
+        minimum_interval_seconds=interval_seconds,
+        default_status=status,
+        description="Reports, once each, landed files that lie under no contract's prefix.",
+    )
+    def unclaimed(
+        context: SensorEvaluationContext,
+        object_store: ObjectStoreResource,
+        ledger: LedgerResource,
+        events: EventsResource,
+    ) -> SensorResult:
+        resume = json.loads(context.cursor) if context.cursor else None
+        with tempfile.TemporaryDirectory(prefix="lakegate-") as scratch:
+            run = Run(
+                id="unclaimed_arrivals",
+                attempt="unclaimed_arrivals",
+                clock=lambda: datetime.now(UTC),
+                scratch=Path(scratch),
+            )
+            found = look_for_unclaimed(
+                prefixes,
+                object_store.store(),
+                ledger.ledger(),
+                events.events(),
+                run,
+                resume=tuple(resume) if resume else None,
+            )
+        key = AssetKey(["quarantine", UNCLAIMED, "files"])
+        return SensorResult(
+            skip_reason=SkipReason(
+                f"{len(found.objects)} files under no contract's prefix are new in quarantine."
+                if found.objects
+                else "No new files under no contract's prefix."
+            ),
+            asset_events=[
+                AssetMaterialization(
+                    asset_key=key,
+                    metadata={
+                        "key": o.key,
+                        "bytes": o.size,
+                        "landed": o.last_modified.isoformat(),
+                        "what_to_do": "Land it under a contract's prefix, or write a contract.",
+                    },
+                )
+                for o in found.objects
+            ],
+            cursor=json.dumps(found.resume),
+        )
+
+    return unclaimed

@@ -1,0 +1,383 @@
+"""Publication: a batch whose verdict passed becomes visible, once, and the ledger comes to know.
+
+The order of the steps is what makes them repeatable. Key heads are raised before the commit, so
+that of two publishers with two versions of one key, whichever commits last sees the other. What
+may be published is decided anew after every reading of the table, so that nothing can change
+between the decision and the commit without the commit failing. The ledger moves only after the
+commit, from what the commit says it did, so that dying in between loses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from service_core.canonical import SOURCE_KEY, SOURCE_OBJECT_ID, SOURCE_ROW
+from service_core.contract.model import Contract, PublicationMode
+from service_core.events import Event, EventName
+from service_core.gate import GateClosedError, open_gate, read_verdict
+from service_core.ledger import Entry, KeyHead, Move, State
+from service_core.ports import (
+    Catalog,
+    Events,
+    Ledger,
+    ObjectMissingError,
+    ObjectStore,
+    Publication,
+)
+from service_core.run import Run
+from service_core.verdict import FileOutcome, FileStatus, Verdict
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+class StaleVerdictError(Exception):
+    """The partition's published rows have changed since the batch was judged, and now hold keys
+    of its own. Curate it again, and it will be judged against what is published now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Withholding:
+    """Which of a batch's source objects must not appear, and why.
+
+    Attributes:
+        outdated: A newer version of the key is published, or about to be; by object id, with
+            that version's id.
+        taken: Another batch has taken the object over and decides about it; with that batch's id.
+    """
+
+    outdated: Mapping[str, str] = field(default_factory=dict)
+    taken: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """All of them."""
+        return frozenset(self.outdated) | frozenset(self.taken)
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedBatch:
+    """What publishing a batch came to.
+
+    Attributes:
+        publication: The commit.
+        verdict: The verdict that allowed it.
+        withheld: Ids of the batch's accepted objects whose rows were kept out, or had to give
+            way to a newer version's since.
+        rows_withheld: Their accepted rows.
+    """
+
+    publication: Publication
+    verdict: Verdict
+    withheld: tuple[str, ...] = ()
+    rows_withheld: int = 0
+
+
+def accepted_files(verdict: Verdict) -> tuple[FileOutcome, ...]:
+    """The files of a verdict that are to be published, wholly or in part."""
+    return tuple(f for f in verdict.files if f.status is not FileStatus.QUARANTINED)
+
+
+def key_heads(verdict: Verdict) -> tuple[KeyHead, ...]:
+    """The claim of each accepted object to be its key's newest."""
+    return tuple(
+        KeyHead(
+            key=f.source_object.key,
+            object_id=f.source_object.id,
+            last_modified=f.source_object.last_modified,
+            sequence=f.source_object.sequence,
+            batch_id=verdict.batch_id,
+        )
+        for f in accepted_files(verdict)
+    )
+
+
+def decide_withheld(
+    contract: Contract,
+    verdict: Verdict,
+    heads: Mapping[str, KeyHead],
+    entries: Mapping[str, Entry],
+) -> Withholding:
+    """Which of a batch's objects must not appear.
+
+    Args:
+        contract: In `append` mode every version of a key stands for itself, and none is outdated.
+        verdict: The batch's.
+        heads: The newest version of each key, by key, where one stands.
+        entries: The ledger's entries of the batch's objects, by id.
+    """
+    outdated = {}
+    if contract.publication is PublicationMode.REPLACE:
+        for claim in key_heads(verdict):
+            head = heads.get(claim.key)
+            if head and head.object_id != claim.object_id and head.order > claim.order:
+                outdated[claim.object_id] = head.object_id
+    taken = {}
+    for outcome in verdict.files:
+        entry = entries.get(outcome.source_object.id)
+        if entry and entry.batch_id != verdict.batch_id:
+            taken[entry.object_id] = entry.batch_id
+    return Withholding(outdated, taken)
+
+
+def publish_batch(
+    contract: Contract,
+    *,
+    partition: str,
+    batch_id: str,
+    store: ObjectStore,
+    ledger: Ledger,
+    catalog: Catalog,
+    run: Run,
+    events: Events | None = None,
+) -> PublishedBatch:
+    """Publish a batch, or find that it is published already.
+
+    May be called as often as wanted and by anybody: whatever was done before is found done, and
+    whatever was left undone is made up for.
+
+    Args:
+        contract: The contract in force.
+        partition, batch_id: Which batch.
+        events: Told last, and again by every repetition: whoever listens goes by the batch id.
+
+    Raises:
+        GateClosedError: the batch may not be published.
+        StaleVerdictError: it has to be curated again first.
+    """
+    verdict = read_verdict(store, contract.dataset, partition, batch_id)
+    verdict = open_gate(verdict, batch_id=batch_id, contract=contract, partition=partition)
+    desk = _Desk(contract, verdict, store, ledger, catalog, run)
+    try:
+        publication = catalog.publish(contract, verdict, desk.decide)
+    except ObjectMissingError as missing:
+        raise GateClosedError(
+            f"Batch {batch_id} of {contract.dataset} is not published: {missing} "
+            "Curate the batch again."
+        ) from missing
+    decision = desk.decision
+    if decision is None:
+        # Committed before. Objects that another batch has taken over since are that batch's now.
+        decision = desk.weigh()
+    _record(verdict, publication, decision, ledger, run)
+    desk.give_way(decision)
+    ids = frozenset(decision.outdated) if _was_committed(publication) else decision.ids
+    withheld = sorted(ids & {f.source_object.id for f in accepted_files(verdict)})
+    if events is not None and publication.snapshot_id is not None:
+        events.send([_published(verdict, publication, run, len(withheld))])
+    return PublishedBatch(
+        publication=replace(publication, withheld=tuple(sorted(ids))),
+        verdict=verdict,
+        withheld=tuple(withheld),
+        rows_withheld=sum(f.rows_accepted for f in verdict.files if f.source_object.id in ids),
+    )
+
+
+@dataclass(slots=True)
+class _Desk:
+    """Decides, as often as it is asked, what of one batch may appear."""
+
+    contract: Contract
+    verdict: Verdict
+    store: ObjectStore
+    ledger: Ledger
+    catalog: Catalog
+    run: Run
+    decision: Withholding | None = None
+    _heads_raised: bool = False
+
+    def decide(self, snapshot_id: int | None) -> frozenset[str]:
+        """Ids to withhold from a table whose current snapshot is that."""
+        withheld = self.weigh().ids
+        if snapshot_id is not None and snapshot_id != self.verdict.judged_against:
+            self._refuse_stale(withheld)
+        return withheld
+
+    def weigh(self) -> Withholding:
+        """Look at key heads and owners, and decide."""
+        objects = [f.source_object for f in self.verdict.files]
+        entries = self.ledger.entries([o.id for o in objects])
+        dataset = self.contract.dataset
+        if self.contract.publication is not PublicationMode.REPLACE:
+            heads: Mapping[str, KeyHead] = {}
+        elif self._heads_raised:
+            heads = self.ledger.key_heads(dataset, [o.key for o in objects])
+        else:
+            mine = [
+                head
+                for head in key_heads(self.verdict)
+                if (entry := entries.get(head.object_id)) is None
+                or entry.batch_id == self.verdict.batch_id
+            ]
+            heads = self.ledger.raise_key_heads(dataset, mine)
+            heads = {head.key: head for head in heads.values()}
+            self._heads_raised = True
+        self.decision = decide_withheld(self.contract, self.verdict, heads, entries)
+        return self.decision
+
+    def give_way(self, recorded: Withholding) -> None:
+        """Mark as superseded what a newer version replaced between the commit and the ledger.
+
+        That version's publisher found no published object to mark then.
+        """
+        if self.contract.publication is not PublicationMode.REPLACE:
+            return
+        keys = [f.source_object.key for f in accepted_files(self.verdict)]
+        heads = self.ledger.key_heads(self.contract.dataset, keys)
+        now = decide_withheld(self.contract, self.verdict, heads, {})
+        late = {i: o for i, o in now.outdated.items() if i not in recorded.ids}
+        newer = {head.object_id: head.batch_id for head in heads.values()}
+        for source_id, by_object in late.items():
+            self.ledger.supersede(
+                [source_id], by_batch=newer[by_object], run_id=self.run.id, at=self.run.clock()
+            )
+
+    def _refuse_stale(self, withheld: frozenset[str]) -> None:
+        if not self.contract.unique_keys or not self.verdict.rows_accepted:
+            return
+        staged = _StagedKeys(self.store, self.verdict, withheld, self.run.scratch)
+        replaced = [f for f in self.verdict.files if f.source_object.id not in withheld]
+        keys = (
+            [f.source_object.key for f in replaced if f.status is not FileStatus.QUARANTINED]
+            if self.contract.publication is PublicationMode.REPLACE
+            else []
+        )
+        for columns in self.contract.unique_keys:
+            published = self.catalog.published_keys(
+                self.contract,
+                self.verdict.partition,
+                columns,
+                except_source_keys=keys,
+                except_source_objects=[f.source_object.id for f in replaced],
+            )
+            for batch in published:
+                if overlap := staged.first_overlap(columns, batch):
+                    raise StaleVerdictError(
+                        f"Batch {self.verdict.batch_id} of {self.contract.dataset} was judged "
+                        f"before other rows of partition {self.verdict.partition} were published, "
+                        f"and row {overlap[1]} of {overlap[0]!r} among those has a "
+                        f"{', '.join(columns)} of its own. Curate the batch again."
+                    )
+
+
+class _StagedKeys:
+    """Key columns of a batch's staged rows; fetched only where they have to be compared."""
+
+    def __init__(
+        self, store: ObjectStore, verdict: Verdict, withheld: frozenset[str], scratch: Path
+    ) -> None:
+        self._store = store
+        self._staged = [file for file in verdict.staged if file.rows]
+        self._withheld = sorted(withheld)
+        self._scratch = scratch
+        self._fetched: list[Path] = []
+        self._keys: dict[tuple[str, ...], pl.DataFrame] = {}
+
+    def first_overlap(
+        self, columns: tuple[str, ...], published: pa.RecordBatch
+    ) -> tuple[str, int] | None:
+        """The source key and row of a published row whose key a staged row has too. A key with a
+        null in it is no key."""
+        import polars as pl
+
+        theirs = pl.DataFrame(published)
+        mine = self._of(columns).cast({name: theirs.schema[name] for name in columns})
+        shared = theirs.join(mine, on=list(columns), how="semi")
+        if not shared.height:
+            return None
+        return str(shared[SOURCE_KEY][0]), int(shared[SOURCE_ROW][0])
+
+    def _of(self, columns: tuple[str, ...]) -> pl.DataFrame:
+        import polars as pl
+
+        if columns not in self._keys:
+            self._keys[columns] = (
+                pl.scan_parquet(self._files())
+                .filter(~pl.col(SOURCE_OBJECT_ID).is_in(self._withheld))
+                .select(columns)
+                .collect()
+            )
+        return self._keys[columns]
+
+    def _files(self) -> list[Path]:
+        if not self._fetched:
+            for number, file in enumerate(self._staged):
+                path = self._scratch / f"staged-keys-{number}.parquet"
+                self._store.download(file.uri, path)
+                self._fetched.append(path)
+        return self._fetched
+
+
+def _record(
+    verdict: Verdict, publication: Publication, decision: Withholding, ledger: Ledger, run: Run
+) -> None:
+    """Bring the ledger to where the table is."""
+    at = run.clock()
+    moves = []
+    for outcome in accepted_files(verdict):
+        source_id = outcome.source_object.id
+        if source_id in decision.taken:
+            continue
+        outdated = source_id in decision.outdated
+        moves.append(
+            Move(
+                object_id=source_id,
+                to=State.SUPERSEDED if outdated else State.PUBLISHED,
+                rows_read=outcome.rows_read,
+                rows_published=0 if outdated else outcome.rows_accepted,
+                rows_quarantined=outcome.rows_quarantined,
+                content_hash=outcome.content_hash,
+            )
+        )
+    if moves:
+        ledger.move(verdict.batch_id, moves, run_id=run.id, at=at)
+    kept_out = {} if _was_committed(publication) else decision.taken
+    for source_id, owner in sorted(kept_out.items()):
+        ledger.note(
+            source_id,
+            verdict.batch_id,
+            f"Not published by batch {verdict.batch_id}: batch {owner} has taken it over.",
+            run_id=run.id,
+            at=at,
+        )
+    gone = list(publication.superseded)
+    if publication.rows_removed:
+        # Objects that this batch has quarantined had rows in the table by another; they are out.
+        gone += [
+            f.source_object.id
+            for f in verdict.files
+            if f.status is FileStatus.QUARANTINED and f.source_object.id not in decision.taken
+        ]
+    if gone:
+        ledger.supersede(gone, by_batch=verdict.batch_id, run_id=run.id, at=at)
+
+
+def _was_committed(publication: Publication) -> bool:
+    return publication.snapshot_id is not None and not publication.committed
+
+
+def _published(verdict: Verdict, publication: Publication, run: Run, withheld: int) -> Event:
+    return Event(
+        name=EventName.PUBLISHED,
+        dataset=verdict.dataset,
+        partition=verdict.partition,
+        batch_id=verdict.batch_id,
+        run_id=run.id,
+        replay_id=verdict.replay_id,
+        at=run.clock(),
+        detail={
+            "table": publication.table,
+            # A string: as a JSON number it would lose its last digits in many a reader.
+            "snapshot_id": str(publication.snapshot_id),
+            "rows_added": publication.rows_added,
+            "rows_removed": publication.rows_removed,
+            "source_objects": len(accepted_files(verdict)) - withheld,
+            "superseded": len(publication.superseded),
+            "repeated": not publication.committed,
+        },
+    )

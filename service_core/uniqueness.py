@@ -1,0 +1,431 @@
+"""Uniqueness: which rows repeat a key, of the batch or of what its partition has published.
+
+The first row keeps its key: the manifest's order of objects, then the order in the file; a row that
+is already published comes before all. A key with a null in it is no key. Keys are judged one after
+the other, the primary key first, among the rows that those before have left.
+
+Nearly every batch repeats nothing, which hashes show at the cost of eight bytes a row. What they
+leave open is settled by DuckDB over the staged Parquet, which spills to scratch, so that memory
+stays bounded for any number of keys.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from service_core.canonical import SOURCE_KEY, SOURCE_OBJECT_ID, SOURCE_ROW, arrow_type
+from service_core.contract.model import Contract
+
+if TYPE_CHECKING:
+    import numpy
+    import pyarrow as pa
+
+Key = tuple[str, ...]
+#: Asks the catalogue for a key's published values, without the rows that the batch replaces.
+Published = Callable[[Key], Iterator["pa.RecordBatch"]]
+
+#: 128 MB of hashes; with more rows, DuckDB groups the keys themselves.
+_HASHED_ROWS = 1 << 24
+_MEMORY = "512MB"
+
+
+class KeyWatch:
+    """Hashes of the keys that went by."""
+
+    def __init__(self, contract: Contract, *, hashed_rows: int = _HASHED_ROWS) -> None:
+        self._contract = contract
+        self._limit = hashed_rows
+        self._parts: dict[Key, list[Any]] = {key: [] for key in contract.unique_keys}
+        self._sorted: dict[Key, Any] = {}
+        self._rows = 0
+
+    def add(self, accepted: pa.Table) -> None:
+        """Note the keys of accepted rows."""
+        self._rows += accepted.num_rows
+        if self._rows > self._limit:
+            self._parts = {key: [] for key in self._parts}
+            return
+        for key, parts in self._parts.items():
+            parts.append(_hashes(accepted, key))
+
+    @property
+    def sure(self) -> bool:
+        """Whether every key was hashed."""
+        return self._rows <= self._limit
+
+    def may_repeat(self, key: Key) -> bool:
+        """Whether two rows of the batch may share the key."""
+        if not self.sure:
+            return True
+        hashes = self._of(key)
+        return bool((hashes[1:] == hashes[:-1]).any())
+
+    def may_hold(self, key: Key, published: pa.Table) -> pa.Table:
+        """Those published rows whose key the batch may have too."""
+        import numpy
+        import pyarrow as pa
+
+        shape = pa.schema(
+            [(name, arrow_type(self._contract.column(name))) for name in key]
+            + [(SOURCE_KEY, pa.string()), (SOURCE_ROW, pa.int64())]
+        )
+        rows = published.select(shape.names).cast(shape)
+        for name in key:
+            rows = rows.filter(rows.column(name).is_valid())
+        if not self.sure or not rows.num_rows:
+            return rows
+        mine = self._of(key)
+        if not len(mine):
+            return rows.slice(0, 0)
+        theirs = _hashes(rows, key)
+        places = numpy.minimum(numpy.searchsorted(mine, theirs), len(mine) - 1)
+        return rows.filter(pa.array(mine[places] == theirs))
+
+    def _of(self, key: Key) -> numpy.ndarray[Any, Any]:
+        import numpy
+
+        if key not in self._sorted:
+            parts = self._parts[key] or [numpy.empty(0, dtype=numpy.uint64)]
+            whole = numpy.concatenate(parts)
+            self._parts[key] = []
+            whole.sort()
+            self._sorted[key] = whole
+        hashes: numpy.ndarray[Any, Any] = self._sorted[key]
+        return hashes
+
+
+def _hashes(table: pa.Table, key: Key) -> numpy.ndarray[Any, Any]:
+    """Hashes of the keys that have no null in them."""
+    import numpy
+    import polars as pl
+
+    whole = numpy.zeros(table.num_rows, dtype=numpy.uint64)
+    valid = numpy.ones(table.num_rows, dtype=bool)
+    for name in key:
+        series = pl.from_arrow(table.column(name))
+        assert isinstance(series, pl.Series)
+        # Multiplied, so that (a, b) and (b, a) differ.
+        whole = whole * numpy.uint64(0x9E3779B97F4A7C15) + series.hash().to_numpy()
+        if series.null_count():
+            valid &= series.is_not_null().to_numpy()
+    return whole if valid.all() else whole[valid]
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """Rows of one source object that repeat one key; `row` and `message` are the first's."""
+
+    owner: str
+    key: Key
+    count: int
+    row: int
+    message: str
+
+
+class Duplicates:
+    """The rows of staged files that repeat a key, for whichever objects are still in.
+
+    Args:
+        contract: Whose keys.
+        objects: Id and key of the batch's source objects, in the manifest's order.
+        staged: Parquet files of accepted rows.
+        scratch: Where DuckDB may spill.
+    """
+
+    def __init__(
+        self,
+        contract: Contract,
+        objects: Sequence[tuple[str, str]],
+        staged: Sequence[Path],
+        scratch: Path,
+    ) -> None:
+        self._contract = contract
+        self._objects = objects
+        self._ordinals = {owner: ordinal for ordinal, (owner, _) in enumerate(objects)}
+        self._owners = [owner for owner, _ in objects]
+        self._staged = _files(staged)
+        self._scratch = scratch
+        self._open: list[int] = []
+        self._alive: list[int] = []
+        self.any = False
+
+    @cached_property
+    def _db(self) -> Any:
+        """DuckDB, once it is needed; nearly every batch repeats nothing and never asks."""
+        import duckdb
+        import pyarrow as pa
+
+        spill = self._scratch / "duckdb"
+        spill.mkdir(exist_ok=True)
+        db = duckdb.connect(
+            ":memory:",
+            config={
+                "memory_limit": _MEMORY,
+                "temp_directory": str(spill),
+                "threads": 2,
+                "preserve_insertion_order": False,
+                "autoinstall_known_extensions": False,
+                "autoload_known_extensions": False,
+            },
+        )
+        objects = pa.table(
+            {
+                "ordinal": pa.array(range(len(self._objects)), pa.int64()),
+                "id": pa.array([owner for owner, _ in self._objects], pa.string()),
+                "source_key": pa.array([key for _, key in self._objects], pa.string()),
+            }
+        )
+        db.register("given", objects)
+        db.execute("CREATE TABLE objects AS SELECT * FROM given")
+        db.unregister("given")
+        db.execute("CREATE TABLE alive (ordinal BIGINT)")
+        db.execute(
+            "CREATE TABLE losers (ordinal BIGINT, row_number BIGINT, key_index INTEGER,"
+            " kept_ordinal BIGINT, kept_key VARCHAR, kept_row BIGINT)"
+        )
+        return db
+
+    def close(self) -> None:
+        """Free memory and scratch."""
+        if "_db" in self.__dict__:
+            self._db.close()
+
+    def find(self, watch: KeyWatch, published: Published | None) -> None:
+        """Look for keys that stand more than once, whoever holds them.
+
+        Args:
+            watch: The hashes of the staged rows.
+            published: Asks for published keys; None where nothing is published.
+        """
+        self._open = []
+        if not self._staged:
+            return
+        for index, key in enumerate(self._contract.unique_keys):
+            held = published is not None and self._hold_published(index, watch, published(key))
+            repeats = watch.may_repeat(key)
+            if held or repeats:
+                self._candidates(index, held=held, repeats=repeats)
+                self._open.append(index)
+
+    def settle(self, alive: Iterable[str]) -> tuple[Repeated, ...]:
+        """Decide which rows lose their key while exactly the objects `alive` are in."""
+        import pyarrow as pa
+
+        self._alive = [self._ordinals[owner] for owner in alive]
+        self.any = False
+        if not self._open:
+            return ()
+        self._let_in(pa.array(self._alive, pa.int64()))
+        self._db.execute("DELETE FROM losers")
+        for index in self._open:
+            self._lose(index)
+        repeated = self._db.execute(
+            "SELECT ordinal, key_index, count(*), min(row_number),"
+            " arg_min(kept_key, row_number), arg_min(kept_row, row_number),"
+            " arg_min(coalesce(kept_ordinal, -1), row_number)"
+            " FROM losers GROUP BY ordinal, key_index ORDER BY ordinal, key_index"
+        ).fetchall()
+        self.any = bool(repeated)
+        return tuple(
+            Repeated(
+                owner=self._owners[ordinal],
+                key=self._contract.unique_keys[index],
+                count=count,
+                row=row,
+                message=self._message(index, kept_key, kept_row, published=kept_ordinal < 0),
+            )
+            for ordinal, index, count, row, kept_key, kept_row, kept_ordinal in repeated
+        )
+
+    def _let_in(self, ordinals: pa.Array) -> None:
+        import pyarrow as pa
+
+        self._db.execute("DELETE FROM alive")
+        self._db.register("given", pa.table({"ordinal": ordinals}))
+        self._db.execute("INSERT INTO alive SELECT ordinal FROM given")
+        self._db.unregister("given")
+
+    def lost_to(self) -> dict[str, frozenset[str]]:
+        """By source object: the others of the batch whose rows its rows gave way to."""
+        pairs = self._db.execute(
+            "SELECT DISTINCT ordinal, kept_ordinal FROM losers"
+            " WHERE kept_ordinal IS NOT NULL AND kept_ordinal <> ordinal"
+        ).fetchall()
+        lost: dict[str, set[str]] = {}
+        for ordinal, kept in pairs:
+            lost.setdefault(self._owners[ordinal], set()).add(self._owners[kept])
+        return {owner: frozenset(others) for owner, others in lost.items()}
+
+    def among(self, rows: pa.Table) -> tuple[numpy.ndarray[Any, Any], list[str], list[Key]]:
+        """Which rows of a block repeat a key.
+
+        Args:
+            rows: With the source object's id and the row number, in the batch's order.
+
+        Returns:
+            Whether each row does; and for those that do, a message and the key, in order.
+        """
+        import numpy
+        import pyarrow as pa
+
+        mask = numpy.zeros(rows.num_rows, dtype=bool)
+        if not self.any or not rows.num_rows:
+            return mask, [], []
+        owners = rows.column(SOURCE_OBJECT_ID).cast(pa.string()).to_numpy()
+        numbers = rows.column(SOURCE_ROW).to_numpy()
+        first, last = self._ordinals[owners[0]], self._ordinals[owners[-1]]
+        lost = self._db.execute(
+            "SELECT ordinal, row_number, key_index, kept_ordinal, kept_key, kept_row FROM losers"
+            " WHERE (ordinal > ? OR (ordinal = ? AND row_number >= ?))"
+            " AND (ordinal < ? OR (ordinal = ? AND row_number <= ?))",
+            [first, first, int(numbers[0]), last, last, int(numbers[-1])],
+        ).fetchall()
+        if not lost:
+            return mask, [], []
+        told = {(self._owners[row[0]], row[1]): row[2:] for row in lost}
+        messages, keys = [], []
+        for place, (owner, number) in enumerate(zip(owners, numbers.tolist(), strict=True)):
+            found = told.get((owner, number))
+            if found is None:
+                continue
+            index, kept_ordinal, kept_key, kept_row = found
+            mask[place] = True
+            messages.append(
+                self._message(index, kept_key, kept_row, published=kept_ordinal is None)
+            )
+            keys.append(self._contract.unique_keys[index])
+        return mask, messages, keys
+
+    def distinct(self, columns: Key, *, by_object: bool) -> dict[str | None, tuple[int, int]]:
+        """How many rows that are left have a value of all `columns`, and how many values.
+
+        By source object, or for the batch under None.
+        """
+        import pyarrow as pa
+
+        if not self._staged:
+            return {}
+        self._let_in(pa.array(self._alive, pa.int64()))
+        names = [_quoted(name) for name in columns]
+        left = (
+            f"SELECT o.ordinal, {', '.join(f's.{n}' for n in names)}"
+            f" FROM {self._staged} s JOIN objects o ON o.id = s.{SOURCE_OBJECT_ID}"
+            " SEMI JOIN alive a ON a.ordinal = o.ordinal"
+        )
+        if self.any:
+            left += (
+                f" ANTI JOIN losers l ON l.ordinal = o.ordinal AND l.row_number = s.{SOURCE_ROW}"
+            )
+        left += f" WHERE {' AND '.join(f's.{n} IS NOT NULL' for n in names)}"
+        group = "ordinal" if by_object else "NULL::BIGINT"
+        counted = self._db.execute(
+            f"SELECT owner, sum(n)::BIGINT, count(*) FROM"
+            f" (SELECT {group} AS owner, {', '.join(names)}, count(*) AS n"
+            f" FROM ({left}) GROUP BY ALL) GROUP BY owner"
+        ).fetchall()
+        return {
+            None if ordinal is None else self._owners[ordinal]: (rows, values)
+            for ordinal, rows, values in counted
+        }
+
+    def _hold_published(
+        self, index: int, watch: KeyWatch, published: Iterable[pa.RecordBatch]
+    ) -> bool:
+        """Keep the published rows whose key may be in the batch; whether there are any."""
+        import pyarrow as pa
+
+        key = self._contract.unique_keys[index]
+        held = False
+        for batch in published:
+            rows = watch.may_hold(key, pa.Table.from_batches([batch]))
+            if not rows.num_rows:
+                continue
+            self._db.register("given", rows)
+            self._db.execute(
+                f"INSERT INTO published_{index} SELECT * FROM given"
+                if held
+                else f"CREATE OR REPLACE TABLE published_{index} AS SELECT * FROM given"
+            )
+            self._db.unregister("given")
+            held = True
+        if not held and "_db" in self.__dict__:
+            self._db.execute(f"DROP TABLE IF EXISTS published_{index}")
+        return held
+
+    def _candidates(self, index: int, *, held: bool, repeats: bool) -> None:
+        """Every staged row whose key stands more than once."""
+        names = [_quoted(name) for name in self._contract.unique_keys[index]]
+        listed = ", ".join(names)
+        sources = [f"SELECT {listed} FROM published_{index}"] if held else []
+        if repeats:
+            present = " AND ".join(f"{name} IS NOT NULL" for name in names)
+            sources.append(
+                f"SELECT {listed} FROM {self._staged} WHERE {present}"
+                f" GROUP BY {listed} HAVING count(*) > 1"
+            )
+        on = " AND ".join(f"s.{name} = r.{name}" for name in names)
+        self._db.execute(
+            f"CREATE OR REPLACE TABLE candidates_{index} AS"
+            f" SELECT o.ordinal, s.{SOURCE_ROW} AS row_number,"
+            f" {', '.join(f's.{name}' for name in names)}"
+            f" FROM {self._staged} s JOIN objects o ON o.id = s.{SOURCE_OBJECT_ID}"
+            f" SEMI JOIN ({' UNION '.join(sources)}) r ON {on}"
+        )
+
+    def _lose(self, index: int) -> None:
+        names = [_quoted(name) for name in self._contract.unique_keys[index]]
+        listed = ", ".join(names)
+        join, kept_key, kept_row = "", "NULL::VARCHAR", "NULL::BIGINT"
+        if self._is_published(index):
+            on = " AND ".join(f"p.{name} = r.{name}" for name in names)
+            join = (
+                f"LEFT JOIN (SELECT {listed}, min({SOURCE_KEY}) AS kept_key,"
+                f" arg_min({SOURCE_ROW}, {SOURCE_KEY}) AS kept_row"
+                f" FROM published_{index} GROUP BY {listed}) p ON {on}"
+            )
+            kept_key, kept_row = "p.kept_key", "p.kept_row"
+        self._db.execute(
+            f"INSERT INTO losers WITH ranked AS ("
+            f"SELECT c.*, row_number() OVER w AS place,"
+            f" first_value(c.ordinal) OVER w AS first_ordinal,"
+            f" first_value(c.row_number) OVER w AS first_row"
+            f" FROM candidates_{index} c SEMI JOIN alive a ON a.ordinal = c.ordinal"
+            f" ANTI JOIN losers l ON l.ordinal = c.ordinal AND l.row_number = c.row_number"
+            f" WINDOW w AS (PARTITION BY {', '.join(f'c.{name}' for name in names)}"
+            f" ORDER BY c.ordinal, c.row_number))"
+            f" SELECT r.ordinal, r.row_number, {index},"
+            f" CASE WHEN {kept_key} IS NULL THEN r.first_ordinal END,"
+            f" coalesce({kept_key}, o.source_key),"
+            f" coalesce({kept_row}, r.first_row)"
+            f" FROM ranked r JOIN objects o ON o.ordinal = r.first_ordinal {join}"
+            f" WHERE r.place > 1 OR {kept_key} IS NOT NULL"
+        )
+
+    def _is_published(self, index: int) -> bool:
+        tables = self._db.execute(
+            "SELECT 1 FROM duckdb_tables() WHERE table_name = ?", [f"published_{index}"]
+        )
+        return bool(tables.fetchall())
+
+    def _message(self, index: int, kept_key: str, kept_row: int, *, published: bool) -> str:
+        names = ", ".join(self._contract.unique_keys[index])
+        already = ", which is already published" if published else ""
+        return f"same {names} as row {kept_row} of {kept_key}{already}"
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _files(paths: Sequence[Path]) -> str:
+    """The staged files as a table function; empty where there are none."""
+    if not paths:
+        return ""
+    # Escaped, because brackets and stars in a path are a pattern of names to DuckDB.
+    listed = ", ".join("'" + glob.escape(str(path)).replace("'", "''") + "'" for path in paths)
+    return f"read_parquet([{listed}])"

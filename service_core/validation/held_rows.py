@@ -1,0 +1,32 @@
+"""Rows held back until their file is accepted: a file refused at its end leaves nothing behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from service_core.canonical import MALFORMED_SCHEMA, canonical_schema
+from service_core.contract.model import Contract
+from service_core.drift import Drift
+from service_core.validation.parts import TableSpool
+
+
+class HeldRows:
+    """What one file gave.
+
+    Attributes:
+        rows: Canonical text.
+        malformed: Rows without shape.
+        rows_read: Records found, of both kinds.
+        drift: What was found on the way.
+    """
+
+    def __init__(self, contract: Contract, scratch: Path, object_id: str) -> None:
+        self.rows = TableSpool(canonical_schema(contract), scratch / f"{object_id}.rows")
+        self.malformed = TableSpool(MALFORMED_SCHEMA, scratch / f"{object_id}.malformed")
+        self.rows_read = 0
+        self.drift: tuple[Drift, ...] = ()
+
+    def discard(self) -> None:
+        """Free memory and scratch."""
+        self.rows.discard()
+        self.malformed.discard()

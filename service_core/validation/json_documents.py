@@ -1,0 +1,108 @@
+"""Documents: a JSON file's text cut into the texts of its rows, in bounded memory.
+
+Only the frame is read here (lines, or an array's brackets and commas); whether a document is JSON
+is for the decoder to say, so that there is one judge of that.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from service_core.reasons import ReasonCode
+from service_core.validation.content import Content
+from service_core.validation.encoding import RECORD_LIMIT
+from service_core.validation.json_values import suspicious
+from service_core.validation.refusal import refuse
+
+_BLOCK = 2 * 1024 * 1024
+
+
+def json_lines(content: Content) -> Iterator[tuple[int, bytes, bool]]:
+    """Each line that is not blank: its number, its text, and whether to decode it carefully."""
+    line, rest = 1, b""
+    for block in content.blocks(_BLOCK):
+        text = rest + block
+        end = text.rfind(b"\n") + 1
+        rest = text[end:]
+        careful = suspicious(text[:end])
+        for found in text[:end].split(b"\n")[:-1]:
+            if found.strip(b" \t\r"):
+                yield line, found.rstrip(b"\r"), careful
+            line += 1
+    if rest.strip(b" \t\r"):
+        yield line, rest.rstrip(b"\r"), suspicious(rest)
+
+
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|["\[\]{},]', re.DOTALL)
+
+
+def array_elements(content: Content) -> Iterator[tuple[int, bytes, bool]]:
+    """Each element of a JSON array: the line it begins on, its text, and whether to decode it
+    carefully.
+
+    Raises:
+        FileRefused: JSON_MALFORMED where the array itself is broken; MALFORMED_FILE at an element
+            beyond the record limit.
+    """
+    # `line` is the line of `start`, where the element in hand (with white space) begins.
+    text, line, start, scanned = b"", 1, 0, 0
+    depth = elements = 0
+    ended = False
+    for block in content.blocks(_BLOCK):
+        text, scanned, start = text[start:] + block, scanned - start, 0
+        while not ended and (match := _TOKEN.search(text, scanned)) is not None:
+            token = match.group()
+            if token == b'"' or (depth == 0 and token != b"["):
+                # A string that goes on in the next block, or no array at all.
+                break
+            if depth == 0 and text[start : match.start()].strip():
+                break
+            scanned = match.end()
+            if token in (b"[", b"{"):
+                depth += 1
+            elif token in (b"]", b"}"):
+                depth -= 1
+            if (depth == 1 and token == b",") or depth == 0:
+                raw = text[start : match.start()]
+                element = raw.strip()
+                first = line + raw.count(b"\n", 0, len(raw) - len(raw.lstrip()))
+                if element:
+                    elements += 1
+                    yield first, element, suspicious(element)
+                elif elements or token == b",":
+                    raise refuse(
+                        ReasonCode.JSON_MALFORMED,
+                        f"line {first}: an element is missing in the array",
+                        line=first,
+                    )
+            elif depth > 1 or token != b"[":
+                continue
+            line += text.count(b"\n", start, scanned)
+            start = scanned
+            ended = depth == 0
+        remains = text[start:]
+        if ended and remains.strip():
+            at = line + remains.count(b"\n", 0, len(remains) - len(remains.lstrip()))
+            raise refuse(
+                ReasonCode.JSON_MALFORMED,
+                f"line {at}: something follows the end of the array",
+                line=at,
+            )
+        if not ended and depth == 0 and remains.strip():
+            raise refuse(
+                ReasonCode.JSON_MALFORMED,
+                f"line {line}: the file does not begin with [, as a JSON array does",
+                line=line,
+            )
+        if len(remains) > RECORD_LIMIT:
+            raise refuse(
+                ReasonCode.MALFORMED_FILE,
+                f"an element is longer than {RECORD_LIMIT} bytes",
+                line=line,
+            )
+    if depth:
+        last = line + text.count(b"\n", start)
+        raise refuse(
+            ReasonCode.JSON_MALFORMED, f"line {last}: the array is never closed", line=last
+        )

@@ -1,0 +1,184 @@
+"""Parts: the canonical text of a whole batch, in files that all of its source objects share.
+
+Ten thousand small files become one part, and one file of five gigabytes several; readers never
+see how rows were delivered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from service_core.validation.record import StagedFile
+
+ROW_GROUP_ROWS = 122_880
+#: Wide rows are cut into groups before they fill memory.
+_ROW_GROUP_BYTES = 64 * 1024 * 1024
+_IN_MEMORY = 32 * 1024 * 1024
+
+
+class PartWriter:
+    """Writes tables of one schema to Parquet files of bounded size.
+
+    Args:
+        schema: Of every table.
+        path_of: The scratch path of the n-th part.
+        ship: Takes a finished part away (to its zone) and says where it lies.
+        part_bytes: Text after which a part ends; None for a single part of any size.
+    """
+
+    def __init__(
+        self,
+        schema: pa.Schema,
+        path_of: Callable[[int], Path],
+        ship: Callable[[int, Path], str],
+        *,
+        part_bytes: int | None = 1024**3,
+    ) -> None:
+        self._limit = part_bytes
+        self._schema = schema
+        self._path_of = path_of
+        self._ship = ship
+        self._waiting: list[pa.Table] = []
+        self._waiting_rows = 0
+        self._waiting_bytes = 0
+        self._part_rows = 0
+        self._part_bytes = 0
+        self._writer: Any = None
+        self._parts: list[StagedFile] = []
+
+    def add(self, table: pa.Table) -> None:
+        """Append rows."""
+        if not table.num_rows:
+            return
+        self._waiting.append(table)
+        self._waiting_rows += table.num_rows
+        self._waiting_bytes += table.nbytes
+        if self._waiting_rows >= ROW_GROUP_ROWS or self._waiting_bytes >= _ROW_GROUP_BYTES:
+            self._write()
+
+    def finish(self) -> tuple[StagedFile, ...]:
+        """Write and ship what is left; returns every part, in order."""
+        self._write()
+        self._close()
+        return tuple(self._parts)
+
+    def abandon(self) -> None:
+        """Close the file in hand without shipping it."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _write(self) -> None:
+        import pyarrow.parquet as pq
+
+        if not self._waiting:
+            return
+        if self._writer is None:
+            # On 2M orders these settings take 1.1 s of CPU where pyarrow's own take 2.1 s: text
+            # that arrived is mostly unlike, so dictionaries are given up early, and nobody asks
+            # for the least and greatest of it.
+            whole = [f.name for f in self._schema if pa.types.is_integer(f.type)]
+            self._writer = pq.ParquetWriter(
+                self._path_of(len(self._parts)),
+                self._schema,
+                compression="zstd",
+                write_statistics=False,
+                dictionary_pagesize_limit=128 * 1024,
+                use_dictionary=[f.name for f in self._schema if f.name not in whole],
+                column_encoding=dict.fromkeys(whole, "DELTA_BINARY_PACKED"),
+            )
+        table = pa.concat_tables(self._waiting)
+        self._writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+        self._part_rows += self._waiting_rows
+        self._part_bytes += self._waiting_bytes
+        self._waiting, self._waiting_rows, self._waiting_bytes = [], 0, 0
+        if self._limit is not None and self._part_bytes >= self._limit:
+            self._close()
+
+    def _close(self) -> None:
+        if self._writer is None:
+            return
+        self._writer.close()
+        self._writer = None
+        path = self._path_of(len(self._parts))
+        size = path.stat().st_size
+        uri = self._ship(len(self._parts), path)
+        path.unlink()
+        self._parts.append(StagedFile(uri=uri, rows=self._part_rows, bytes=size))
+        self._part_rows = self._part_bytes = 0
+
+
+@dataclass(slots=True)
+class _Spilled:
+    path: Path
+    sink: Any
+    writer: Any
+
+
+class TableSpool:
+    """Tables of one file held back until the file is known to be acceptable: in memory first,
+    then in scratch."""
+
+    def __init__(self, schema: pa.Schema, path: Path) -> None:
+        self._schema = schema
+        self._path = path
+        self._held: list[pa.Table] = []
+        self._bytes = 0
+        self._spilled: _Spilled | None = None
+        self.rows = 0
+
+    def add(self, table: pa.Table) -> None:
+        self.rows += table.num_rows
+        if self._spilled is not None:
+            self._spilled.writer.write_table(table)
+            return
+        self._held.append(table)
+        self._bytes += table.nbytes
+        if self._bytes > _IN_MEMORY:
+            sink = pa.OSFile(str(self._path), "wb")
+            options = pa.ipc.IpcWriteOptions(compression="lz4")
+            writer = pa.ipc.new_stream(sink, self._schema, options=options)
+            self._spilled = _Spilled(self._path, sink, writer)
+            for held in self._held:
+                writer.write_table(held)
+            self._held = []
+
+    def tables(self) -> Iterator[pa.Table]:
+        """What was added, in order; nothing may be added afterwards."""
+        if self._spilled is None:
+            yield from self._held
+            return
+        self._spilled.writer.close()
+        self._spilled.sink.close()
+        with pa.OSFile(str(self._path), "rb") as source, pa.ipc.open_stream(source) as reader:
+            for batch in reader:
+                yield pa.Table.from_batches([batch])
+
+    def discard(self) -> None:
+        """Free memory and scratch."""
+        self._held = []
+        if self._spilled is not None:
+            self._spilled.sink.close()
+            self._spilled.path.unlink(missing_ok=True)
+            self._spilled = None
+
+
+def malformed_table(
+    schema: pa.Schema,
+    object_id: str,
+    rows: Sequence[tuple[int, int | None, str, str | None, str, str]],
+) -> pa.Table:
+    """Rows without shape as a table: (ordinal, line, code, column, message, raw) each."""
+    columns: list[Sequence[Any]] = [
+        [object_id] * len(rows),
+        *(list(column) for column in zip(*rows, strict=True)),
+    ]
+    if not rows:
+        columns = [[] for _ in schema]
+    arrays = [pa.array(v, type=f.type) for v, f in zip(columns, schema, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=schema)

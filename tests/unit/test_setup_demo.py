@@ -1,0 +1,174 @@
+"""The demo says of each file what became of it, and does not end before that is known."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from dagster_project.demo import Published, print_outcome
+from dagster_project.standing import Standing, StuckError, Watch, standing, wait_until_over
+from service_core.ledger import Entry, State
+from service_core.reasons import ReasonCode, Scope
+from service_core.source_object import SourceObject
+from service_core.validation.record import Finding
+from service_core.verdict import FileOutcome, FileStatus, Verdict
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+
+
+def entry(object_id: str, state: State) -> Entry:
+    return Entry(
+        object_id=object_id,
+        dataset="orders",
+        partition="2026-11-21",
+        bucket="raw",
+        key=f"orders/{object_id}.csv",
+        state=state,
+        batch_id="b",
+        contract_version="1.0.0",
+        received_at=NOW,
+        updated_at=NOW,
+    )
+
+
+def entries(**states: State) -> dict[str, Entry]:
+    return {object_id: entry(object_id, state) for object_id, state in states.items()}
+
+
+@pytest.mark.parametrize(
+    ("ledger", "runs", "over"),
+    [
+        pytest.param({}, [], False, id="nothing was noticed yet"),
+        pytest.param(entries(a=State.PUBLISHED), ["SUCCESS"], False, id="one is not known"),
+        pytest.param(
+            entries(a=State.PUBLISHED, b=State.CURATED), ["SUCCESS", "SUCCESS"], False,
+            id="one is judged and not published",
+        ),
+        pytest.param(
+            entries(a=State.PUBLISHED, b=State.QUARANTINED), ["SUCCESS", "STARTED"], False,
+            id="a run has still something to say",
+        ),
+        pytest.param(
+            entries(a=State.PUBLISHED, b=State.QUARANTINED), ["SUCCESS", "FAILURE"], True,
+            id="all are at their end, one in a run that a check stopped",
+        ),
+    ],
+)  # fmt: skip
+def test_it_is_over_when_every_file_and_every_run_has_ended(
+    ledger: dict[str, Entry], runs: list[str], over: bool
+) -> None:
+    assert standing(["a", "b"], ledger, runs).over is over
+
+
+def test_runs_are_counted_by_where_they_are() -> None:
+    statuses = ["QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING", "SUCCESS", "CANCELED"]
+
+    now = standing(["a"], {}, statuses)
+
+    assert now == Standing(landed=1, noticed=0, done=0, runs=7, queued=2, running=3, finished=2)
+
+
+class Ledger:
+    """A ledger that knows one more file each time it is asked."""
+
+    def __init__(self, *answers: dict[str, Entry]) -> None:
+        self.answers = list(answers)
+        self.asked: list[list[str]] = []
+
+    def entries(self, object_ids: list[str]) -> dict[str, Entry]:
+        self.asked.append(list(object_ids))
+        known = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        return {i: known[i] for i in object_ids if i in known}
+
+
+class NoRuns:
+    def get_runs(self) -> list[object]:
+        return []
+
+
+def test_elsewhere_than_on_a_terminal_each_change_is_a_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("dagster_project.standing._LOOK_SECONDS", 0.0)
+    ledger = Ledger(
+        {}, {}, entries(a=State.PUBLISHED), entries(a=State.PUBLISHED, b=State.QUARANTINED)
+    )
+    out = StringIO()
+
+    wait_until_over(Watch(ledger, NoRuns(), ["a", "b"]), Console(file=out))  # type: ignore[arg-type]
+
+    lines = out.getvalue().splitlines()
+    assert [line.split(" files noticed")[0].strip() for line in lines] == [
+        "0 of 2", "1 of 2", "2 of 2",
+    ]  # fmt: skip
+    assert ledger.asked[-1] == ["b"], "what has ended is not asked for again"
+
+
+def test_silence_ends_the_wait_with_a_sentence_that_names_a_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("dagster_project.standing._LOOK_SECONDS", 0.0)
+    watch = Watch(Ledger(entries(a=State.VALIDATED)), NoRuns(), ["a"])  # type: ignore[arg-type]
+
+    with pytest.raises(StuckError, match=r"orders/a\.csv in state validated"):
+        wait_until_over(watch, Console(file=StringIO()), silence=0.05)
+
+
+def test_the_outcome_names_each_reason_and_the_rows_add_up() -> None:
+    source_object = SourceObject(
+        bucket="raw",
+        key="orders/dt=2026-11-21/orders_[odd].csv",
+        etag="e",
+        size=1,
+        last_modified=NOW,
+        partition="2026-11-21",
+    )
+    finding = Finding(
+        code=ReasonCode.ROW_TOO_SHORT,
+        scope=Scope.ROW,
+        message="2 fields; expected 9",
+        line=7,
+        count=1200,
+    )
+    verdict = Verdict(
+        batch_id="b",
+        dataset="orders",
+        partition="2026-11-21",
+        contract_version="1.0.0",
+        contract_hash="h",
+        run_id="r",
+        engine="in_process",
+        passed=True,
+        rows_read=3000,
+        rows_accepted=1800,
+        rows_quarantined=1200,
+        files=(
+            FileOutcome(
+                source_object=source_object,
+                status=FileStatus.PARTIAL,
+                rows_read=3000,
+                rows_accepted=1800,
+                rows_quarantined=1200,
+                findings=(finding,),
+            ),
+        ),
+        checks=(),
+        judged_at=NOW,
+    )
+    out = StringIO()
+
+    print_outcome(
+        [verdict],
+        [Published("orders", "lakegate_dev.orders", 1800, 1)],
+        Console(file=out, width=120),
+    )
+
+    said = out.getvalue()
+    assert "orders_[odd].csv" in said
+    assert "1,200 rows" in said
+    assert "ROW_TOO_SHORT" in said
+    assert "line 7: 2 fields; expected 9" in said
+    assert "3,000 rows read = 1,800 accepted + 1,200 quarantined, in 1 batches." in said

@@ -1,0 +1,71 @@
+"""`make` is the one way in: it must say what it can do and what it lacks."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+
+
+def make(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    # `make test` runs these tests, and its own flags are not meant for the make inside.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
+    return subprocess.run(
+        ["make", *arguments],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_make_alone_lists_what_there_is() -> None:
+    done = make()
+
+    assert done.returncode == 0
+    listed = re.findall(r"^  make (\S+)", done.stdout, re.MULTILINE)
+    assert {"demo", "test", "lint", "bench", "screenshots", "clean", "help"} <= set(listed)
+
+
+def test_without_python_3_11_a_sentence_says_so(tmp_path: Path) -> None:
+    clone = tmp_path / "a clone"
+    (clone / "requirements").mkdir(parents=True)
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy(ROOT / name, clone)
+    for path in (ROOT / "requirements").glob("*.txt"):
+        shutil.copy(path, clone / "requirements")
+
+    done = make("demo", "PYTHON=", cwd=clone)
+
+    assert done.returncode != 0
+    assert "Python 3.11 was not found" in done.stderr
+    assert "make demo PYTHON=" in done.stderr
+    assert not (clone / ".venv").exists()
+
+
+@pytest.mark.parametrize(
+    ("once", "expected"), [("ONCE=1", True), ("ONCE=0", False), ("ONCE=", False)]
+)
+def test_once_is_passed_on_only_when_it_is_asked_for(once: str, expected: bool) -> None:
+    done = make("--dry-run", "--assume-old=.venv/.installed", "demo", once)
+
+    command = next(line for line in done.stdout.splitlines() if "lakegate demo" in line)
+    assert ("--once" in command) is expected
+
+
+def test_ci_runs_what_everyone_runs() -> None:
+    script = (ROOT / ".ci" / "run").read_text()
+
+    assert "set -euo pipefail" in script
+    assert script.rstrip().splitlines()[-1] == "exec make test"
+    assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
