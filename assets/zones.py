@@ -9,7 +9,9 @@ from collections.abc import Iterator
 
 from dagster import (
     AssetCheckKey,
+    AssetCheckResult,
     AssetExecutionContext,
+    AssetKey,
     AssetMaterialization,
     AssetsDefinition,
     AssetSpec,
@@ -33,26 +35,24 @@ from assets.metadata import (
     validated_metadata,
 )
 from assets.partitions import partitions_of
-from assets.working import working
+from assets.working import Work, working
 from resources.catalog import CatalogResource
 from resources.ledger import LedgerResource
 from resources.object_store import ObjectStoreResource
+from resources.table_schema import TableSchemaError
 from resources.telemetry import EventsResource
 from service_core.announcements import announce_validation, announce_verdict, taken_whole
 from service_core.contract.model import Contract, Processing
-from service_core.curation import curate_batch, elt_verdict
+from service_core.curation import curate_batch
+from service_core.elt import elt_verdict
 from service_core.gate import GateClosedError
-from service_core.inventory import resolve_manifest
-from service_core.manifest import Manifest
-from service_core.naming import MANIFEST_TAG
-from service_core.ports import ObjectMissingError, ObjectStore
+from service_core.ports import Catalog, Events, Ledger, ObjectMissingError
 from service_core.preview import preview_rows
-from service_core.publication import StaleVerdictError, publish_batch
-from service_core.run import Run
-from service_core.telemetry import stage
+from service_core.publication import PublishedBatch, StaleVerdictError, publish_batch
 from service_core.validation.batch import validate_batch
 from service_core.validation.record import ValidationRecord
 from service_core.validation.stored import read_record
+from service_core.verdict import Verdict
 
 #: A service that fails is tried again, with jitter so that many runs do not come back at once.
 #: Data errors never reach this: they are verdicts, or `Failure(allow_retries=False)`.
@@ -143,18 +143,16 @@ def _raw(contract: Contract) -> AssetsDefinition:
         object_store: ObjectStoreResource,
         ledger: LedgerResource,
     ) -> Results:
-        store, book = object_store.store(), ledger.ledger()
-        with working(context, object_store.scratch()) as run:
-            manifest = _manifest(context, contract, store, run)
-            with stage("raw", run=run, manifest=manifest):
-                if not manifest.objects:
-                    context.log.info(f"Nothing lies in {dataset} {manifest.partition}.")
-                    return
-                book.receive(manifest, run_id=run.id, at=run.clock())
-                book.close_batch(dataset, manifest.batch_id)
+        with working(context, contract, object_store, step="raw") as work:
+            manifest, run, book = work.manifest, work.run, ledger.ledger()
+            if not manifest.objects:
+                context.log.info(f"Nothing lies in {dataset} {manifest.partition}.")
+                return
+            book.receive(manifest, run_id=run.id, at=run.clock())
+            book.close_batch(dataset, manifest.batch_id)
             yield MaterializeResult(
                 asset_key=keys.raw(dataset),
-                metadata=raw_metadata(manifest, store, keys.validated(dataset)),
+                metadata=raw_metadata(manifest, work.store, keys.validated(dataset)),
             )
 
     return raw
@@ -177,24 +175,9 @@ def _validated(contract: Contract) -> AssetsDefinition:
         ledger: LedgerResource,
         events: EventsResource,
     ) -> Results:
-        store, book = object_store.store(), ledger.ledger()
-        with working(context, object_store.scratch()) as run:
-            manifest = _manifest(context, contract, store, run)
-            with stage("validated", run=run, manifest=manifest):
-                book.receive(manifest, run_id=run.id, at=run.clock())
-                record = validate_batch(contract, manifest, store, book, run)
-                announce_validation(record, events.events(), run)
-            refused = [f for f in record.files if not f.accepted]
-            if keys.validated(dataset) in context.selected_asset_keys:
-                yield MaterializeResult(
-                    asset_key=keys.validated(dataset),
-                    metadata=validated_metadata(record, manifest, store, keys.curated(dataset)),
-                )
-            if refused and keys.quarantined_files(dataset) in context.selected_asset_keys:
-                yield MaterializeResult(
-                    asset_key=keys.quarantined_files(dataset),
-                    metadata=quarantined_files_metadata(refused, manifest, store),
-                )
+        with working(context, contract, object_store, step="validated") as work:
+            record = _validate(contract, work, ledger.ledger(), events.events())
+            yield from _validated_results(context, contract, work, record)
 
     return validated
 
@@ -218,42 +201,19 @@ def _curated(contract: Contract) -> AssetsDefinition:
         catalog: CatalogResource,
         events: EventsResource,
     ) -> Results:
-        store, book = object_store.store(), ledger.ledger()
-        with working(context, object_store.scratch()) as run:
-            manifest = _manifest(context, contract, store, run)
-            with stage("curated", run=run, manifest=manifest):
-                record = _record(store, manifest)
-                verdict = curate_batch(
-                    contract, manifest, record, store, book, catalog.catalog(), run
-                )
-                announce_verdict(verdict, record, events.events(), run)
-            went_whole = taken_whole(verdict, record)
-            if went_whole:
-                yield AssetMaterialization(
-                    asset_key=keys.quarantined_files(dataset),
-                    partition=context.partition_key,
-                    metadata=quarantined_files_metadata(went_whole, manifest, store),
-                )
-            if (
-                verdict.quarantined_rows
-                and keys.quarantined_rows(dataset) in context.selected_asset_keys
-            ):
-                preview = preview_rows(contract, verdict, store, run.scratch)
-                yield MaterializeResult(
-                    asset_key=keys.quarantined_rows(dataset),
-                    metadata=quarantined_rows_metadata(verdict, manifest, store, preview),
-                )
-            if keys.curated(dataset) in context.selected_asset_keys:
-                yield MaterializeResult(
-                    asset_key=keys.curated(dataset),
-                    metadata=curated_metadata(verdict, manifest, store, keys.published(dataset)),
-                    check_results=[
-                        result
-                        for result in check_results(verdict, keys.curated(dataset))
-                        if AssetCheckKey(keys.curated(dataset), str(result.check_name))
-                        in context.selected_asset_check_keys
-                    ],
-                )
+        with working(context, contract, object_store, step="curated") as work:
+            record = _record(work)
+            verdict = curate_batch(
+                contract,
+                work.manifest,
+                record,
+                work.store,
+                ledger.ledger(),
+                catalog.catalog(),
+                work.run,
+            )
+            announce_verdict(verdict, record, events.events(), work.run)
+            yield from _curated_results(context, contract, work, record, verdict)
 
     return curated
 
@@ -274,31 +234,13 @@ def _published(contract: Contract) -> AssetsDefinition:
         catalog: CatalogResource,
         events: EventsResource,
     ) -> Results:
-        store, book, tables = object_store.store(), ledger.ledger(), catalog.catalog()
-        with working(context, object_store.scratch()) as run:
-            manifest = _manifest(context, contract, store, run)
-            with stage("published", run=run, manifest=manifest):
-                for judgement in range(1, _JUDGEMENTS + 1):
-                    try:
-                        done = publish_batch(
-                            contract, partition=manifest.partition,
-                            batch_id=manifest.batch_id, store=store, ledger=book,
-                            catalog=tables, events=events.events(), run=run,
-                        )  # fmt: skip
-                        break
-                    except GateClosedError as closed:
-                        raise Failure(str(closed), allow_retries=False) from closed
-                    except StaleVerdictError as stale:
-                        if judgement == _JUDGEMENTS:
-                            raise
-                        context.log.warning(str(stale))
-                        record = read_record(store, manifest)
-                        curate_batch(
-                            contract, manifest, record, store, book, tables, run, force=True
-                        )
+        with working(context, contract, object_store, step="published") as work:
+            done = _publish(contract, work, ledger.ledger(), catalog.catalog(), events.events())
             yield MaterializeResult(
                 asset_key=keys.published(dataset),
-                metadata=published_metadata(done.publication, done.verdict, manifest, store),
+                metadata=published_metadata(
+                    done.publication, done.verdict, work.manifest, work.store
+                ),
             )
 
     return published
@@ -324,57 +266,29 @@ def _validated_text(contract: Contract) -> AssetsDefinition:
         catalog: CatalogResource,
         events: EventsResource,
     ) -> Results:
-        store, book = object_store.store(), ledger.ledger()
-        with working(context, object_store.scratch()) as run:
-            manifest = _manifest(context, contract, store, run)
-            with stage("validated", run=run, manifest=manifest):
-                book.receive(manifest, run_id=run.id, at=run.clock())
-                record = validate_batch(contract, manifest, store, book, run)
-                announce_validation(record, events.events(), run)
-                verdict = elt_verdict(contract, manifest, record, store, book, run)
-                announce_verdict(verdict, record, events.events(), run)
-                if verdict.passed:
-                    publish_batch(
-                        contract, partition=manifest.partition, batch_id=manifest.batch_id,
-                        store=store, ledger=book, catalog=catalog.catalog(),
-                        events=events.events(), run=run,
-                    )  # fmt: skip
-            refused = [f for f in record.files if not f.accepted]
-            if refused and keys.quarantined_files(dataset) in context.selected_asset_keys:
-                yield MaterializeResult(
-                    asset_key=keys.quarantined_files(dataset),
-                    metadata=quarantined_files_metadata(refused, manifest, store),
-                )
-            if keys.validated(dataset) in context.selected_asset_keys:
-                yield MaterializeResult(
-                    asset_key=keys.validated(dataset),
-                    metadata=validated_metadata(record, manifest, store, keys.raw(dataset)),
-                    check_results=list(check_results(verdict, keys.validated(dataset))),
-                )
+        with working(context, contract, object_store, step="validated") as work:
+            book, bus = ledger.ledger(), events.events()
+            record = _validate(contract, work, book, bus)
+            verdict = elt_verdict(contract, work.manifest, record, work.store, book, work.run)
+            announce_verdict(verdict, record, bus, work.run)
+            if verdict.passed:
+                _publish(contract, work, book, catalog.catalog(), bus)
+            yield from _validated_results(context, contract, work, record, verdict)
 
     return validated
 
 
-def _manifest(
-    context: AssetExecutionContext, contract: Contract, store: ObjectStore, run: Run
-) -> Manifest:
-    try:
-        return resolve_manifest(
-            contract,
-            context.partition_key,
-            store,
-            run,
-            manifest_uri=context.run.tags.get(MANIFEST_TAG),
-        )
-    except (ObjectMissingError, ValueError) as problem:
-        raise Failure(
-            f"The run's manifest cannot be used: {problem}", allow_retries=False
-        ) from problem
+def _validate(contract: Contract, work: Work, ledger: Ledger, events: Events) -> ValidationRecord:
+    ledger.receive(work.manifest, run_id=work.run.id, at=work.run.clock())
+    record = validate_batch(contract, work.manifest, work.store, ledger, work.run)
+    announce_validation(record, events, work.run)
+    return record
 
 
-def _record(store: ObjectStore, manifest: Manifest) -> ValidationRecord:
+def _record(work: Work) -> ValidationRecord:
+    manifest = work.manifest
     try:
-        return read_record(store, manifest)
+        return read_record(work.store, manifest)
     except ObjectMissingError as missing:
         raise Failure(
             f"Batch {manifest.batch_id} of {manifest.dataset} {manifest.partition} has not been "
@@ -382,3 +296,99 @@ def _record(store: ObjectStore, manifest: Manifest) -> ValidationRecord:
             "job, which runs every step.",
             allow_retries=False,
         ) from missing
+
+
+def _publish(
+    contract: Contract, work: Work, ledger: Ledger, catalog: Catalog, events: Events
+) -> PublishedBatch:
+    """Publish, judging again where another batch has published into the partition meanwhile.
+
+    What the gate or the table refuses is no system error: it is not retried.
+    """
+    for judgement in range(1, _JUDGEMENTS + 1):
+        try:
+            return publish_batch(
+                contract,
+                partition=work.manifest.partition,
+                batch_id=work.manifest.batch_id,
+                store=work.store,
+                ledger=ledger,
+                catalog=catalog,
+                events=events,
+                run=work.run,
+            )
+        except (GateClosedError, TableSchemaError) as refused:
+            raise Failure(str(refused), allow_retries=False) from refused
+        except StaleVerdictError:
+            if judgement == _JUDGEMENTS:
+                raise
+            record = _record(work)
+            curate_batch(
+                contract, work.manifest, record, work.store, ledger, catalog, work.run, force=True
+            )
+    raise AssertionError("unreachable")
+
+
+def _validated_results(
+    context: AssetExecutionContext,
+    contract: Contract,
+    work: Work,
+    record: ValidationRecord,
+    verdict: Verdict | None = None,
+) -> Results:
+    """Validated and, where files were refused, quarantined files; with a verdict, its checks."""
+    key, refused_key = keys.validated(contract.dataset), keys.quarantined_files(contract.dataset)
+    refused = [f for f in record.files if not f.accepted]
+    if refused and refused_key in context.selected_asset_keys:
+        yield MaterializeResult(
+            asset_key=refused_key,
+            metadata=quarantined_files_metadata(refused, work.manifest, work.store),
+        )
+    if key in context.selected_asset_keys:
+        yield MaterializeResult(
+            asset_key=key,
+            metadata=validated_metadata(
+                record, work.manifest, work.store, keys.curated(contract.dataset)
+            ),
+            check_results=_selected_checks(context, verdict, key),
+        )
+
+
+def _curated_results(
+    context: AssetExecutionContext,
+    contract: Contract,
+    work: Work,
+    record: ValidationRecord,
+    verdict: Verdict,
+) -> Results:
+    """Curated with its checks, quarantined rows, and the files that curation took whole."""
+    dataset = contract.dataset
+    if whole := taken_whole(verdict, record):
+        yield AssetMaterialization(
+            asset_key=keys.quarantined_files(dataset),
+            partition=context.partition_key,
+            metadata=quarantined_files_metadata(whole, work.manifest, work.store),
+        )
+    rows_key, key = keys.quarantined_rows(dataset), keys.curated(dataset)
+    if verdict.quarantined_rows and rows_key in context.selected_asset_keys:
+        preview = preview_rows(contract, verdict, work.store, work.run.scratch)
+        yield MaterializeResult(
+            asset_key=rows_key,
+            metadata=quarantined_rows_metadata(verdict, work.manifest, work.store, preview),
+        )
+    if key in context.selected_asset_keys:
+        yield MaterializeResult(
+            asset_key=key,
+            metadata=curated_metadata(verdict, work.manifest, work.store, keys.published(dataset)),
+            check_results=_selected_checks(context, verdict, key),
+        )
+
+
+def _selected_checks(
+    context: AssetExecutionContext, verdict: Verdict | None, key: AssetKey
+) -> list[AssetCheckResult]:
+    return [
+        result
+        for result in (check_results(verdict, key) if verdict else ())
+        if AssetCheckKey(key, str(result.check_name)) in context.selected_asset_check_keys
+    ]

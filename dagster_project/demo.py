@@ -6,15 +6,17 @@ watches the ledger and the runs, and says what became of each file; it starts no
 
 from __future__ import annotations
 
+import json
+import os
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -55,32 +57,40 @@ class Delivery:
     paths: tuple[Path, ...]
 
 
-def deliveries(now: datetime, scratch: Path) -> tuple[Delivery, ...]:
-    """What the demo lands: golden orders and customers as today's, and a month of flights, each
-    day's file in its own partition.
+def deliveries(today: date, scratch: Path, *, golden: Path = GOLDEN) -> tuple[Delivery, ...]:
+    """What the demo lands: golden orders and customers as today's, the late ones as of the day
+    that makes them late, and a month of flights, each day's file in its own partition.
 
     Args:
-        now: Which day is today, in UTC.
+        today: In UTC, by which landing days go.
         scratch: Where the flights' files are cut.
+        golden: The folder of golden files; `expected.json` in each data set's folder names them.
 
     Raises:
         DemoError: the demo's data is not there.
     """
-    today = f"{now:%Y-%m-%d}"
     found = []
     for dataset in ("orders", "customers"):
-        paths = tuple(sorted(p for p in (GOLDEN / dataset).glob(f"{dataset}*") if p.is_file()))
-        if not paths:
-            raise DemoError(
-                f"{GOLDEN / dataset} holds no {dataset} files; run the demo from a whole clone."
-            )
-        found.append(Delivery(dataset, today, paths))
+        by_day: dict[date, list[Path]] = {}
+        for name, expected in _golden_files(golden / dataset).items():
+            day = today - timedelta(days=expected.get("days_ago", 0))
+            by_day.setdefault(day, []).append(golden / dataset / name)
+        found += [Delivery(dataset, day.isoformat(), tuple(paths)) for day, paths in by_day.items()]
     try:
         days = cut_days(scratch, month=MONTH)
     except FlightsMissing as missing:
         raise DemoError(str(missing)) from missing
-    found += [Delivery("flights", day.day.isoformat(), (day.path,)) for day in days]
+    found += [Delivery("flights", one.day.isoformat(), (one.path,)) for one in days]
     return tuple(found)
+
+
+def _golden_files(folder: Path) -> dict[str, dict[str, Any]]:
+    try:
+        return dict(json.loads((folder / "expected.json").read_text()))
+    except FileNotFoundError as missing:
+        raise DemoError(
+            f"{missing.filename} is not there; the demo needs a whole clone of the project."
+        ) from missing
 
 
 # --- What became of it ----------------------------------------------------------------------------
@@ -212,8 +222,6 @@ def demonstrated(port: int, console: Console) -> Iterator[Platform]:
 
 
 def _land_and_watch(scratch: Path, console: Console) -> None:
-    import os
-
     from dagster import DagsterInstance
 
     from resources.catalog import CatalogResource
@@ -226,7 +234,7 @@ def _land_and_watch(scratch: Path, console: Console) -> None:
     settings = Settings.from_environment(os.environ)
     contracts = {c.dataset: c for c in load_contracts(settings.contracts)}
     store = ObjectStoreResource.of(settings).store()
-    ids = _land(deliveries(datetime.now(UTC), scratch), contracts, settings, store, console)
+    ids = _land(deliveries(datetime.now(UTC).date(), scratch), contracts, settings, store, console)
     with DagsterInstance.get() as instance:
         watch = Watch(LedgerResource.of(settings).ledger(), instance, ids)
         wait_until_over(watch, console)

@@ -5,11 +5,9 @@ and the real sensors, jobs and assets of some contracts.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import dagster as dg
 
@@ -55,13 +53,12 @@ class Session:
     def tick_named(self, name: str) -> Tick:
         """Evaluate any sensor once; its cursor is kept for the next time."""
         with dg.build_sensor_context(
-            instance=self.instance,
             cursor=self._cursors.get(name),
             definitions=self.definitions,
             sensor_name=name,
             resources=self.definitions.resources,
         ) as context:
-            data = self.definitions.get_sensor_def(name).evaluate_tick(context)
+            data = self.definitions.get_repository_def().get_sensor_def(name).evaluate_tick(context)
         self._cursors[name] = data.cursor
         return Tick(tuple(data.run_requests or ()), data.skip_message or "")
 
@@ -83,14 +80,13 @@ def embedded_session(contracts: Sequence[Contract]) -> Iterator[Session]:
         stack.enter_context(environment(aws.environment()))
         settings = Settings.from_environment(os.environ)
         bootstrap(settings, clients(settings))
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lakegate-home-")))
-        instance = stack.enter_context(private_instance(home))
-        yield Session(contracts, settings, instance)
+        yield Session(contracts, settings, stack.enter_context(private_instance()))
 
 
-def private_instance(home: Path) -> dg.DagsterInstance:
-    """A Dagster instance in a folder of its own, which reports to nobody."""
-    return dg.DagsterInstance.local_temp(str(home), overrides={"telemetry": {"enabled": False}})
+def private_instance() -> dg.DagsterInstance:
+    """A Dagster instance in memory. One on disk spends, on a small batch, more time on SQLite's
+    commits than the batch's own steps take."""
+    return dg.DagsterInstance.ephemeral(settings={"telemetry": {"enabled": False}})
 
 
 @contextmanager

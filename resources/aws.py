@@ -48,7 +48,7 @@ def _client(service: str, region: str, endpoint_url: str | None) -> Any:
             max_pool_connections=_CONNECTIONS,
             retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
             # The ledger writes a hundred items to a request: checking each of their attributes
-            # against the service's model took a third of the client's time.
+            # against the service's model took a seventh of the client's time.
             parameter_validation=service != "dynamodb",
             # A bucket's own host name does not resolve to an endpoint of ours.
             s3={"addressing_style": "path" if endpoint_url else "auto"},

@@ -408,7 +408,7 @@ def _passing(error: Exception) -> bool:
 
 
 class CatalogResource(SettingsResource):
-    """The published tables, as a Dagster resource."""
+    """The published tables: `CatalogResource.of(settings)`."""
 
     _catalog: IcebergCatalog | None = PrivateAttr(default=None)
 

@@ -8,12 +8,24 @@ of a move in `service_core.ledger.step`.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from resources.dynamodb import REVISION, Item, Key, Table
+from resources.dynamodb import REVISION, Item, Table
+from resources.ledger_items import (
+    entry_of,
+    head_key,
+    head_of,
+    key_attributes,
+    key_of,
+    moved_items,
+    next_revision,
+    note_items,
+    state_key,
+    timestamp,
+    without_keys,
+)
 from resources.settings import SettingsResource
 from service_core import ledger_table as keys
 from service_core.ledger import (
@@ -47,8 +59,8 @@ class DynamoLedger:
 
     def entries(self, object_ids: Iterable[str]) -> dict[str, Entry]:
         """The entries of those ids that the ledger knows, read consistently."""
-        found = self._table.read(_state_key(object_id) for object_id in object_ids)
-        return {item["object_id"]: _entry(item) for item in found.values()}
+        found = self._table.read(state_key(object_id) for object_id in object_ids)
+        return {item["object_id"]: entry_of(item) for item in found.values()}
 
     def in_partition(
         self, dataset: str, partition: str, state: State | None = None
@@ -60,7 +72,7 @@ class DynamoLedger:
             begins_with=keys.index_sk(state, "") if state else "",
             index=_INDEX,
         )
-        return map(_entry, found)
+        return map(entry_of, found)
 
     def receive(self, manifest: Manifest, *, run_id: str | None, at: datetime) -> None:
         """Record every object of a manifest as received by its batch; objects that the batch
@@ -74,11 +86,11 @@ class DynamoLedger:
                     "dataset": manifest.dataset,
                     "partition": source_object.partition,
                     "bucket": source_object.bucket,
-                    **_key_attributes(source_object.key),
+                    **key_attributes(source_object.key),
                     "version_id": source_object.version_id,
                     "late": source_object.late,
                     "size": source_object.size,
-                    "received_at": _time(at),
+                    "received_at": timestamp(at),
                 }
             elif standing["batch_id"] == batch_id:
                 return []
@@ -91,13 +103,11 @@ class DynamoLedger:
                 "reason": None,
                 "rows_quarantined": None,
                 "contract_version": manifest.contract_version,
-                "updated_at": _time(at),
+                "updated_at": timestamp(at),
             }
-            return _moved(fresh, standing, by_batch=batch_id, run_id=run_id)
+            return moved_items(fresh, standing, by_batch=batch_id, run_id=run_id)
 
-        self._table.settle(
-            list(manifest.objects), lambda o: _state_key(o.id), decide, writes_each=2
-        )
+        self._table.settle(list(manifest.objects), lambda o: state_key(o.id), decide, writes_each=2)
 
     def move(
         self, batch_id: str, moves: Sequence[Move], *, run_id: str, at: datetime
@@ -131,24 +141,24 @@ class DynamoLedger:
                 )
             if amounts_to is Step.NOT_OWNER:
                 note = f"Not moved to {move.to}: batch {owner} has taken the object over."
-                return _noted(standing, batch_id, note, run_id=run_id, at=at)
+                return note_items(standing, batch_id, note, run_id=run_id, at=at)
             fresh = {
                 **standing,
                 "state": move.to,
                 "run_id": run_id,
                 "reason": move.reason,
-                "updated_at": _time(at),
+                "updated_at": timestamp(at),
                 **{name: value for name in _COUNTS if (value := getattr(move, name)) is not None},
             }
             if move.to is State.PUBLISHED:
                 fresh["published_batch_id"] = batch_id
             elif move.to is State.SUPERSEDED:
                 fresh["published_batch_id"] = None
-            return _moved(fresh, standing, by_batch=batch_id, run_id=run_id)
+            return moved_items(fresh, standing, by_batch=batch_id, run_id=run_id)
 
         last = {move.object_id: move for move in moves}
         self._table.settle(
-            list(last.values()), lambda m: _state_key(m.object_id), decide, writes_each=2
+            list(last.values()), lambda m: state_key(m.object_id), decide, writes_each=2
         )
         return amounted
 
@@ -168,21 +178,21 @@ class DynamoLedger:
                 **standing,
                 "published_batch_id": None,
                 "superseded_by": by_batch,
-                "updated_at": _time(at),
+                "updated_at": timestamp(at),
             }
             if standing["state"] == State.PUBLISHED:
                 fresh["state"] = State.SUPERSEDED
             elif "published_batch_id" not in standing:
                 return []
             note = f"Superseded by batch {by_batch}."
-            return _moved(fresh, standing, by_batch=by_batch, run_id=run_id, note=note)
+            return moved_items(fresh, standing, by_batch=by_batch, run_id=run_id, note=note)
 
-        self._table.settle(list(dict.fromkeys(object_ids)), _state_key, decide, writes_each=2)
+        self._table.settle(list(dict.fromkeys(object_ids)), state_key, decide, writes_each=2)
 
     def history(self, object_id: str) -> tuple[HistoryLine, ...]:
         """The object's history, oldest first."""
         lines = self._table.query(keys.object_pk(object_id), begins_with=keys.HISTORY)
-        return tuple(HistoryLine.model_validate(_without_keys(line)) for line in lines)
+        return tuple(HistoryLine.model_validate(without_keys(line)) for line in lines)
 
     def note(self, object_id: str, batch_id: str, note: str, *, run_id: str, at: datetime) -> None:
         """Append a line to an object's history without moving it.
@@ -190,13 +200,13 @@ class DynamoLedger:
         Raises:
             KeyError: the ledger does not know the object.
         """
-        standing = self._table.read([_state_key(object_id)]).get(_state_key(object_id))
+        standing = self._table.read([state_key(object_id)]).get(state_key(object_id))
         if standing is None:
             raise KeyError(
                 f"The ledger does not know source object {object_id}, so it has no history to "
                 "add to. Receive its manifest first."
             )
-        for line in _noted(standing, batch_id, note, run_id=run_id, at=at):
+        for line in note_items(standing, batch_id, note, run_id=run_id, at=at):
             self._table.put(line)
 
     def open_batch(self, batch: PendingBatch) -> None:
@@ -209,7 +219,7 @@ class DynamoLedger:
                 "partition": batch.partition,
                 "batch_id": batch.batch_id,
                 "manifest_uri": batch.manifest_uri,
-                "requested_at": _time(batch.requested_at),
+                "requested_at": timestamp(batch.requested_at),
             }
         )
 
@@ -244,7 +254,7 @@ class DynamoLedger:
         def decide(claim: tuple[str, SourceObject], standing: Item | None) -> list[Item]:
             content_hash, source_object = claim
             if standing is not None:
-                holder, key = str(standing["object_id"]), _key_of(standing)
+                holder, key = str(standing["object_id"]), key_of(standing)
                 if key != source_object.key or holder == source_object.id:
                     held[content_hash] = (holder, key)
                     return []
@@ -253,9 +263,9 @@ class DynamoLedger:
                 {
                     keys.PK: keys.content_pk(dataset, content_hash),
                     keys.SK: keys.CLAIM,
-                    REVISION: _next(standing),
+                    REVISION: next_revision(standing),
                     "object_id": source_object.id,
-                    **_key_attributes(source_object.key),
+                    **key_attributes(source_object.key),
                 }
             ]
 
@@ -269,8 +279,8 @@ class DynamoLedger:
 
     def key_heads(self, dataset: str, wanted: Iterable[str]) -> dict[str, KeyHead]:
         """The newest published (or being published) version of each key that has one."""
-        found = self._table.read(_head_key(dataset, key) for key in wanted)
-        return {head.key: head for head in map(_head, found.values())}
+        found = self._table.read(head_key(dataset, key) for key in wanted)
+        return {head.key: head for head in map(head_of, found.values())}
 
     def raise_key_heads(self, dataset: str, heads: Sequence[KeyHead]) -> dict[str, KeyHead]:
         """Make each head its key's newest unless a newer stands; returns, for each key, the head
@@ -279,7 +289,7 @@ class DynamoLedger:
 
         def decide(head: KeyHead, standing: Item | None) -> list[Item]:
             if standing is not None:
-                before = _head(standing)
+                before = head_of(standing)
                 if before.order > head.order or before == head:
                     stands[head.key] = before
                     return []
@@ -288,10 +298,10 @@ class DynamoLedger:
                 {
                     keys.PK: keys.key_pk(dataset, head.key),
                     keys.SK: keys.HEAD,
-                    REVISION: _next(standing),
-                    **_key_attributes(head.key),
+                    REVISION: next_revision(standing),
+                    **key_attributes(head.key),
                     "object_id": head.object_id,
-                    "last_modified": _time(head.last_modified),
+                    "last_modified": timestamp(head.last_modified),
                     "sequence": head.sequence,
                     "batch_id": head.batch_id,
                 }
@@ -301,7 +311,7 @@ class DynamoLedger:
         for head in sorted(heads, key=lambda head: head.order):
             newest[head.key] = head
         self._table.settle(
-            list(newest.values()), lambda head: _head_key(dataset, head.key), decide, writes_each=1
+            list(newest.values()), lambda head: head_key(dataset, head.key), decide, writes_each=1
         )
         return stands
 
@@ -315,103 +325,3 @@ class LedgerResource(SettingsResource):
 
         settings = self.settings()
         return DynamoLedger(client(settings, "dynamodb"), settings.ledger_table)
-
-
-def _state_key(object_id: str) -> Key:
-    return keys.object_pk(object_id), keys.STATE
-
-
-def _head_key(dataset: str, key: str) -> Key:
-    return keys.key_pk(dataset, key), keys.HEAD
-
-
-def _next(standing: Item | None) -> int:
-    return 1 if standing is None else int(standing[REVISION]) + 1
-
-
-def _moved(
-    fresh: Item, standing: Item | None, *, by_batch: str, run_id: str | None, note: str = ""
-) -> list[Item]:
-    """The state's item and the line of its history that says how it came about."""
-    revision = _next(standing)
-    pk = keys.object_pk(str(fresh["object_id"]))
-    state = {
-        **fresh,
-        keys.PK: pk,
-        keys.SK: keys.STATE,
-        REVISION: revision,
-        keys.INDEX_PK: keys.index_pk(fresh["dataset"], fresh["partition"]),
-        keys.INDEX_SK: keys.index_sk(fresh["state"], fresh["object_id"]),
-    }
-    line = {
-        keys.PK: pk,
-        keys.SK: keys.history_sk(revision),
-        "object_id": fresh["object_id"],
-        "at": fresh["updated_at"],
-        "state": fresh["state"],
-        "previous": standing["state"] if standing else None,
-        "batch_id": by_batch,
-        "run_id": run_id,
-        "reason": fresh.get("reason"),
-        "note": note or None,
-    }
-    return [state, line]
-
-
-def _noted(standing: Item, batch_id: str, note: str, *, run_id: str, at: datetime) -> list[Item]:
-    """A line of history that follows the object's last move; the same one when repeated."""
-    when = _time(at)
-    told = hashlib.sha256(f"{batch_id}\x1f{run_id}\x1f{note}".encode()).hexdigest()[:12]
-    return [
-        {
-            keys.PK: standing[keys.PK],
-            keys.SK: keys.history_sk(int(standing[REVISION]), f"#{when}#{told}"),
-            "object_id": standing["object_id"],
-            "at": when,
-            "state": standing["state"],
-            "batch_id": batch_id,
-            "run_id": run_id,
-            "note": note,
-        }
-    ]
-
-
-def _key_attributes(key: str) -> Item:
-    """A key as text for people; and, where text would not bring it back, as its bytes too.
-
-    DynamoDB's strings are UTF-8, which lone surrogates have no place in, and a control character
-    in a console helps nobody.
-    """
-    if key.isprintable():
-        return {"key": key, "key_bytes": None}
-    return {
-        "key": key.encode("unicode_escape").decode("ascii"),
-        "key_bytes": key.encode("utf-8", "surrogatepass"),
-    }
-
-
-def _key_of(item: Item) -> str:
-    if (exact := item.get("key_bytes")) is not None:
-        return bytes(exact).decode("utf-8", "surrogatepass")
-    return str(item["key"])
-
-
-def _entry(item: Item) -> Entry:
-    return Entry.model_validate({**item, "key": _key_of(item)})
-
-
-def _head(item: Item) -> KeyHead:
-    return KeyHead.model_validate(
-        {
-            "key": _key_of(item),
-            **{name: item[name] for name in ("object_id", "last_modified", "sequence", "batch_id")},
-        }
-    )
-
-
-def _without_keys(item: Item) -> Item:
-    return {name: value for name, value in item.items() if name not in {keys.PK, keys.SK}}
-
-
-def _time(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat(timespec="microseconds")

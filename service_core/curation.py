@@ -37,7 +37,6 @@ from service_core.staging import (
     PartWriter,
     blocks,
     malformed_rows,
-    repeating_columns,
 )
 from service_core.tally import SAMPLES, Samples, Tally, merge_samples, merge_tallies
 from service_core.uniqueness import Duplicates, Key, KeyWatch, Published
@@ -46,6 +45,12 @@ from service_core.verdict import FileStatus, Verdict
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+_NO_WAY_BACK = Finding(
+    code=ReasonCode.TOO_MANY_DIVERTED,
+    scope=Scope.FILE,
+    message="no row of it was accepted when the batch was first judged",
+)
 
 
 def curate_batch(
@@ -77,7 +82,7 @@ def curate_batch(
     with TemporaryDirectory(prefix="curated-", dir=run.scratch) as folder:
         bench = _Bench(contract, manifest, record, store, Path(folder))
         bench.judge_rows()
-        judged = bench.settle(catalog, run, _kept_out(earlier, record))
+        judged = bench.settle(catalog, run, _taken_before(earlier, record))
         return conclude(contract, manifest, record, judged, store, ledger, run, engine=engine)
 
 
@@ -109,21 +114,13 @@ def add_malformed(
         writer.add(origins.quarantined(without(rows, whole)))
 
 
-def _kept_out(earlier: Verdict | None, record: ValidationRecord) -> dict[str, Finding]:
-    """Files that an earlier verdict quarantined though validation accepts them, with its reason."""
-    if earlier is None:
-        return {}
+def _taken_before(earlier: Verdict | None, record: ValidationRecord) -> dict[str, Finding | None]:
+    """Files that an earlier verdict quarantined though validation accepts them, with the finding
+    that took them whole; None where all their rows were diverted one by one."""
     accepted = {f.source_object.id for f in record.files if f.accepted}
-    again = Finding(
-        code=ReasonCode.TOO_MANY_DIVERTED,
-        scope=Scope.FILE,
-        message="no row of it was accepted when the batch was first judged",
-    )
     return {
-        file.source_object.id: next(
-            (finding for finding in file.findings if finding.scope is Scope.FILE), again
-        )
-        for file in earlier.files
+        file.source_object.id: next((f for f in file.findings if f.scope is Scope.FILE), None)
+        for file in (earlier.files if earlier is not None else ())
         if file.status is FileStatus.QUARANTINED and file.source_object.id in accepted
     }
 
@@ -156,7 +153,6 @@ class _Bench:
     _origins: Origins = field(init=False)
     _watch: KeyWatch = field(init=False)
     _diverted: PartWriter = field(init=False)
-    _repeating: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         self._origins = Origins.of(self.contract, self.manifest)
@@ -166,8 +162,6 @@ class _Bench:
     def judge_rows(self) -> None:
         """Stream the batch through the kernel."""
         self.canonical = download_parts(self.record, self.store, self.folder)
-        if self.canonical:
-            self._repeating = repeating_columns(self.canonical[0])
         writer = self._accepted_writer("accepted")
         kernel = compile_kernel(self.contract)
         for block in blocks(self.canonical):
@@ -182,8 +176,12 @@ class _Bench:
         writer.add(self._origins.accepted(curated.accepted))
         self._diverted.add(self._origins.quarantined(curated.diverted))
 
-    def settle(self, catalog: Catalog, run: Run, gone: dict[str, Finding]) -> Judged:
-        """Decide about files and keys, and bring the staged rows to what was decided."""
+    def settle(self, catalog: Catalog, run: Run, taken: Mapping[str, Finding | None]) -> Judged:
+        """Decide about files and keys, and bring the staged rows to what was decided.
+
+        Args:
+            taken: Files that an earlier verdict took, which do not come back in this batch.
+        """
         contract = self.contract
         snapshot = catalog.current_snapshot(contract) if contract.unique_keys else None
         duplicates = Duplicates(
@@ -193,17 +191,13 @@ class _Bench:
             self.folder,
         )
         try:
-            settlement = Settling(
-                contract,
-                [f for f in self.record.files if f.accepted],
-                self.tallies,
-                [part.path for part in self.staged],
-                self._watch,
-                duplicates,
-                None if snapshot is None else self._published(catalog),
-                run.clock(),
-                gone,
-            ).settle()
+            beside = None if snapshot is None else self._published(catalog)
+            gone = {owner: finding for owner, finding in taken.items() if finding is not None}
+            settlement = self._settled(duplicates, beside, run, gone)
+            back = {owner for owner in taken if settlement.rows.get(owner)}
+            if back:
+                gone |= dict.fromkeys(back, _NO_WAY_BACK)
+                settlement = self._settled(duplicates, beside, run, gone)
             staged = self._restaged(settlement, duplicates)
             quarantined, findings = self._quarantined(settlement, duplicates)
         finally:
@@ -211,6 +205,25 @@ class _Bench:
         return Judged(
             self.tallies, settlement, self.samples, findings, staged, quarantined, snapshot
         )
+
+    def _settled(
+        self,
+        duplicates: Duplicates,
+        beside: PublishedBeside | None,
+        run: Run,
+        gone: Mapping[str, Finding],
+    ) -> Settlement:
+        return Settling(
+            self.contract,
+            [f for f in self.record.files if f.accepted],
+            self.tallies,
+            [part.path for part in self.staged],
+            self._watch,
+            duplicates,
+            beside,
+            run.clock(),
+            dict(gone),
+        ).settle()
 
     def _published(self, catalog: Catalog) -> PublishedBeside:
         """Published keys, without the rows that publishing the batch would replace."""
@@ -328,8 +341,7 @@ class _Bench:
 
     def _accepted_writer(self, stem: str) -> PartWriter:
         return self._origins.accepted_writer(
-            lambda number: self.folder / f"{stem}-{number:05d}.parquet",
-            repeating=self._repeating,
+            lambda number: self.folder / f"{stem}-{number:05d}.parquet"
         )
 
     def _quarantine_writer(self, stem: str) -> PartWriter:

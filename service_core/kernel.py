@@ -117,7 +117,9 @@ def compile_kernel(contract: Contract) -> Kernel:
 
     kernel = Kernel(contract)
     try:
-        _typed_rows(kernel, _text_rows(contract, _no_rows(contract)))
+        text = _text_rows(contract, _no_rows(contract))
+        frame, _ = _typed_rows(kernel, text)
+        _judged(kernel, text, frame)
     except pl.exceptions.PolarsError as error:
         raise UnjudgeableRuleError(
             f"An expression of {contract.dataset} cannot be executed: {error}"
@@ -301,6 +303,8 @@ def _judged(
         beside.append(of_text.alias(place))
     for place, expression in judge.expressions.items():
         outcome, failed = evaluate(frame, expression)
+        if outcome.dtype not in (pl.Boolean, pl.Null):
+            raise UnjudgeableRuleError(f"{expression} is neither true nor false.")
         if len(failed):
             outcome = outcome.scatter(failed, False)
         beside.append(outcome.alias(place))

@@ -109,7 +109,7 @@ class EmbeddedAws:
             )
         line = self._ready_line()
         if line is None:
-            ended = self._process.poll()
+            ended = self._exit_code()
             self.stop()
             why = (
                 f"did not answer within {self._ready_within:g} s"
@@ -147,6 +147,15 @@ class EmbeddedAws:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
+
+    def _exit_code(self) -> int | None:
+        """None where the process still runs; one that has closed its output may be a moment
+        from its end."""
+        assert self._process is not None
+        try:
+            return self._process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            return None
 
     def _open_log(self) -> IO[bytes]:
         if self._log_path is not None:

@@ -99,17 +99,15 @@ def _first_record(
     while True:
         block = next(content.blocks(size), b"")
         final = len(block) >= content.size
-        records = grammar.records(block, final=final)
+        records = grammar.first(block, final=final)
         if len(records.starts):
             start, end = int(records.starts[0]), int(records.ends[0])
-            after = end + (2 if block[end : end + 2] == b"\r\n" else 1)
-            lines = block[:after].replace(b"\r\n", b"\n").replace(b"\r", b"\n").count(b"\n")
             return (
                 block[start:end],
                 records.faults.get(0),
                 int(records.lines[0]) + 1,
-                min(after, len(block)),
-                lines + 1,
+                records.consumed,
+                records.lines_consumed + 1,
             )
         if final:
             raise refuse(ReasonCode.EMPTY, "the file holds no row")

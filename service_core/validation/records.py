@@ -87,6 +87,10 @@ class Grammar:
                 return found
         return self._one_by_one(block, final=final)
 
+    def first(self, block: bytes, *, final: bool) -> Records:
+        """As `records`, but the first record alone."""
+        return self._one_by_one(block, final=final, at_most=1)
+
     def cells(self, record: bytes) -> list[str]:
         """The texts of a record that follows the grammar."""
         cells, at = [], 0
@@ -186,14 +190,14 @@ class Grammar:
             closing = closing[:-1]
         return bool(borders[bytes_[opening - 1]].all() and borders[bytes_[closing + 1]].all())
 
-    def _one_by_one(self, block: bytes, *, final: bool) -> Records:
+    def _one_by_one(self, block: bytes, *, final: bool, at_most: int | None = None) -> Records:
         """Record by record, for text that breaks the grammar somewhere."""
         starts: list[int] = []
         ends: list[int] = []
         lines: list[int] = []
         faults: dict[int, ReasonCode] = {}
         at = line = 0
-        while at < len(block):
+        while at < len(block) and len(starts) != at_most:
             match = self._record.match(block, at)
             end = match.end() if match else _line_end(block, at)
             following = _after_line_end(block, end)

@@ -17,7 +17,6 @@ from service_core.validation.record import Finding
 SAMPLE_CHARACTERS = 200
 
 
-
 class FileRefused(Exception):
     """The file does not go on. A data error: it ends in quarantine and is never retried.
 

@@ -111,15 +111,13 @@ def orders_contract() -> Contract:
 
 
 @pytest.fixture
-def make_lake(settings: Settings, aws: Callable[[str], Any], tmp_path: Path
+def make_lake(settings: Settings, aws: Callable[[str], Any]
               ) -> Iterator[Callable[..., Lake]]:  # fmt: skip
     instances: list[dg.DagsterInstance] = []
 
     def make(contract: Contract, **changes: Any) -> Lake:
         contract = replace(contract, **changes)
-        home = tmp_path / f"home{len(instances)}"
-        home.mkdir()
-        instance = private_instance(home)
+        instance = private_instance()
         instances.append(instance)
         return Lake(Session([contract], settings, instance), contract, aws("s3"))
 

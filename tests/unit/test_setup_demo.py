@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from dagster_project.demo import Published, print_outcome
+from dagster_project.demo import Delivery, DemoError, Published, deliveries, print_outcome
 from dagster_project.standing import Standing, StuckError, Watch, standing, wait_until_over
 from service_core.ledger import Entry, State
 from service_core.reasons import ReasonCode, Scope
@@ -17,6 +18,28 @@ from service_core.validation.record import Finding
 from service_core.verdict import FileOutcome, FileStatus, Verdict
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+
+
+def test_golden_files_are_delivered_as_they_say_and_flights_each_on_its_day(
+    tmp_path: Path,
+) -> None:
+    found = deliveries(date(2026, 11, 21), tmp_path)
+
+    by_dataset: dict[str, list[Delivery]] = {}
+    for delivery in found:
+        by_dataset.setdefault(delivery.dataset, []).append(delivery)
+    assert list(by_dataset) == ["orders", "customers", "flights"]
+    assert all(path.is_file() for delivery in found for path in delivery.paths)
+    late = [d for d in by_dataset["orders"] if d.partition < "2026-11-21"]
+    assert [p.name for d in late for p in d.paths] == ["orders_late.csv"]
+    assert [d.partition for d in by_dataset["flights"]] == [
+        f"2013-02-{day:02d}" for day in range(1, 29)
+    ]
+
+
+def test_without_the_golden_files_a_sentence_says_so(tmp_path: Path) -> None:
+    with pytest.raises(DemoError, match="whole clone"):
+        deliveries(date(2026, 11, 21), tmp_path, golden=tmp_path)
 
 
 def entry(object_id: str, state: State) -> Entry:

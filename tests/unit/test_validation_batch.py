@@ -1,0 +1,474 @@
+"""A batch on the real store and ledger: what is written, moved, quarantined, and done again."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from service_core.canonical import MALFORMED_SCHEMA, canonical_schema
+from service_core.contract import load_contract
+from service_core.contract.model import Contract, DriftPolicy, FileFormat, FilePolicy
+from service_core.layout import Zone, quarantined_file_prefix, validation_key
+from service_core.ledger import State
+from service_core.quarantine import QuarantineRecord
+from service_core.source_object import SourceObject
+from service_core.validation import batch
+from service_core.validation.stored import read_record
+from tests.unit.validation_files import (
+    EXTENSION,
+    NOW,
+    PARTITION,
+    Landed,
+    codes,
+    column,
+    contract,
+    values,
+    with_landing,
+)
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = ROOT / "tests" / "golden"
+HEADER = b"a,b,c\n"
+
+
+@pytest.fixture
+def land(object_store: Any, ledger: Any, aws: Any, tmp_path: Path) -> Callable[..., Landed]:
+    """`land(contract)`: the contract's landing on the embedded AWS."""
+    return lambda agreed: Landed(agreed, object_store, ledger, aws("s3"), tmp_path / "scratch")
+
+
+def quarantine_record(landed: Landed, source_object: SourceObject) -> QuarantineRecord:
+    prefix = quarantined_file_prefix(landed.contract.dataset, PARTITION, source_object.id)
+    return QuarantineRecord.model_validate_json(
+        landed.store.read(Zone.QUARANTINE, prefix + "record.json")
+    )
+
+
+# --- What is written -----------------------------------------------------------------------------
+
+
+def test_good_files_share_parts_in_the_manifests_order(land: Callable[..., Landed]) -> None:
+    landed = land(contract())
+    objects = [landed.put(f"{i:03d}.csv", HEADER + b"%d,x,y\n" % i * 3) for i in range(12)]
+    record = landed.validate(*objects)
+    assert len(record.parts) == 1
+    assert record.malformed is None
+    rows = landed.rows(record)
+    assert [r["a"] for r in rows] == [str(i) for i in range(12) for _ in range(3)]
+    assert [r["_source_object_id"] for r in rows] == [o.id for o in objects for _ in range(3)]
+    assert [r["_source_row"] for r in rows] == [1, 2, 3] * 12
+    assert [f.rows_read for f in record.files] == [3] * 12
+    assert record.parts[0].rows == 36
+
+
+def test_parts_and_malformed_rows_have_the_agreed_schemas(
+    land: Callable[..., Landed], tmp_path: Path
+) -> None:
+    landed = land(contract())
+    record = landed.validate(landed.put("a.csv", HEADER + b"1,2,3\nshort\n"))
+    assert record.malformed is not None
+    for staged, schema in (
+        (record.parts[0], canonical_schema(landed.contract)),
+        (record.malformed, MALFORMED_SCHEMA),
+    ):
+        path = tmp_path / "x.parquet"
+        landed.store.download(staged.uri, path)
+        assert pq.read_schema(path) == schema
+        assert pq.read_metadata(path).num_rows == staged.rows
+        assert path.stat().st_size == staged.bytes
+
+
+def test_a_batch_is_cut_into_parts_of_bounded_size(
+    land: Callable[..., Landed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service_core.validation.parts.ROW_GROUP_ROWS", 100)
+    monkeypatch.setattr("service_core.validation.csv_rows._BLOCK", 500)
+    writer = batch.PartWriter
+    monkeypatch.setattr(
+        batch, "PartWriter", lambda *a, **k: writer(*a, **({"part_bytes": 5_000} | k))
+    )
+    landed = land(contract())
+    record = landed.validate(
+        *(landed.put(f"{i}.csv", HEADER + b"%d,x,y\n" % i * 150) for i in range(4))
+    )
+    assert len(record.parts) > 1
+    assert sum(p.rows for p in record.parts) == 600
+    assert [r["a"] for r in landed.rows(record)] == [str(i) for i in range(4) for _ in range(150)]
+
+
+def test_the_record_lies_in_the_validated_zone_after_all_that_it_names(
+    land: Callable[..., Landed],
+) -> None:
+    landed = land(contract())
+    source_object = landed.put("a.csv", HEADER + b"1,2,3\nx\n")
+    record = landed.validate(source_object)
+    assert read_record(landed.store, landed.manifest(source_object)) == record
+    keys = list(landed.store.keys(Zone.VALIDATED, ""))
+    assert validation_key("things", PARTITION, record.batch_id) in keys
+    assert len(keys) == 3
+
+
+def test_rows_are_conserved_and_counted_in_the_ledger(land: Callable[..., Landed]) -> None:
+    landed = land(contract())
+    body = HEADER + b'1,2,3\nshort\n4,5,6\n1,2,3,4\n"x\n'
+    source_object = landed.put("a.csv", body)
+    record = landed.validate(source_object)
+    (file,) = record.files
+    assert (file.rows_read, file.rows_malformed) == (5, 3)
+    assert len(landed.rows(record)) + len(landed.malformed(record)) == file.rows_read
+    entry = landed.ledger.entries([source_object.id])[source_object.id]
+    assert entry.state is State.VALIDATED
+    assert entry.rows_read == 5
+    assert entry.content_hash == file.content_hash == hashlib.sha256(body).hexdigest()
+
+
+def test_a_file_of_malformed_rows_alone_is_for_curation_to_judge(
+    land: Callable[..., Landed],
+) -> None:
+    landed = land(contract())
+    record = landed.validate(landed.put("a.csv", HEADER + b"1\n2\n"))
+    assert record.files[0].accepted
+    assert record.parts == ()
+    assert record.malformed is not None
+    assert record.malformed.rows == 2
+
+
+def test_findings_are_counted_by_code_with_the_first_line_and_a_sample(
+    land: Callable[..., Landed],
+) -> None:
+    landed = land(contract())
+    file = landed.judge("a.csv", HEADER + b"1,2,3\nshort,1\nok,1,2\nshort,2\n" + b"x" * 500)
+    (finding,) = file.findings
+    assert (finding.code.value, finding.line, finding.count) == ("ROW_TOO_SHORT", 3, 3)
+    assert finding.sample == "short,1"
+    long = landed.judge("b.csv", HEADER + b"x" * 500 + b"\n").findings[0].sample
+    assert long is not None
+    assert len(long) == 200
+
+
+def test_samples_of_rows_are_masked_where_any_column_is_personal(
+    land: Callable[..., Landed],
+) -> None:
+    landed = land(contract("a", column("b", classification="pii"), "c"))
+    record = landed.validate(landed.put("a.csv", HEADER + b"Ada,Example\n"))
+    assert record.files[0].findings[0].sample == "***"
+    assert "Ada" not in record.model_dump_json()
+    assert landed.malformed(record)[0]["_raw"] == "Ada,Example"
+
+
+# --- Whole files that go -------------------------------------------------------------------------
+
+
+def test_a_refused_file_is_copied_untouched_beside_its_record(
+    land: Callable[..., Landed],
+) -> None:
+    landed = land(contract())
+    body = b"a;b;c\n1;2;3\n\xc3\xa9;x;y"
+    source_object = landed.put("bad file é.csv", body)
+    record = landed.validate(source_object, landed.put("good.csv", HEADER + b"1,2,3\n"))
+    assert [f.accepted for f in record.files] == [False, True]
+    prefix = quarantined_file_prefix("things", PARTITION, source_object.id)
+    assert landed.store.read(Zone.QUARANTINE, prefix + "content") == body
+    why = quarantine_record(landed, source_object)
+    assert (why.code.value, why.stage.value, why.line) == ("DELIMITER", "validation", 1)
+    assert why.findings == record.files[0].findings
+    assert why.source_object == source_object
+    assert (why.batch_id, why.run_id) == (record.batch_id, record.run_id)
+    assert why.content_hash == hashlib.sha256(body).hexdigest()
+    assert why.quarantined_at == NOW
+    assert source_object.uri in why.replay
+    entry = landed.ledger.entries([source_object.id])[source_object.id]
+    assert (entry.state, entry.reason) == (State.QUARANTINED, why.code)
+    assert landed.store.open_source(source_object), "raw is never touched"
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "code"),
+    [
+        ("a.csv", b"", "EMPTY"),
+        ("a.csv", HEADER, "EMPTY"),
+        ("a.csv.gz", gzip.compress(b""), "EMPTY"),
+        ("a.pdf", b"x", "UNSUPPORTED_EXTENSION"),
+        ("a.csv", gzip.compress(HEADER + b"1,2,3\n"), "COMPRESSION"),
+        ("a.csv.gz", HEADER + b"1,2,3\n", "COMPRESSION"),
+        ("a.csv.zst", gzip.compress(HEADER), "COMPRESSION"),
+        ("a.csv.gz", gzip.compress(HEADER + b"1,2,3\n")[:-4], "TRUNCATED"),
+        ("a.csv.gz", gzip.compress(HEADER + b"1,2,3\n" * 20_000), "DECOMPRESSION_BOMB"),
+        ("a.csv", HEADER + b"1,\xff,3\n", "ENCODING"),
+        ("a.csv", (HEADER + b"1,2,3\n").decode().encode("utf-16"), "ENCODING"),
+        ("a.csv", HEADER + b"1,\0,3\n", "ENCODING"),
+        ("a.csv", b"x" * 200_000, "TOO_LARGE"),
+        ("a.csv", b"a,b\n1,2\n", "COLUMN_MISSING"),
+    ],
+)
+def test_each_way_of_being_unusable_has_its_reason(
+    land: Callable[..., Landed], name: str, body: bytes, code: str
+) -> None:
+    landed = land(with_landing(contract(), max_bytes=100_000, max_unpacked_bytes=100_000))
+    record = landed.validate(landed.put(name, body))
+    assert codes(record.files[0]) == [code]
+    assert (record.files[0].rows_read, record.parts, record.malformed) == (0, (), None)
+
+
+def test_an_object_deleted_meanwhile_is_a_data_error(land: Callable[..., Landed]) -> None:
+    landed = land(contract())
+    gone, there = landed.put("a.csv", HEADER + b"1,2,3\n"), landed.put("b.csv", HEADER + b"4,5,6\n")
+    landed.delete(gone)
+    record = landed.validate(gone, there)
+    assert [codes(f) for f in record.files] == [["OBJECT_MISSING"], []]
+    why = quarantine_record(landed, gone)
+    assert why.content_uri is None
+    assert "land it again" in why.replay
+
+
+def test_exactly_the_listed_version_is_read_whatever_came_after(
+    land: Callable[..., Landed],
+) -> None:
+    landed = land(contract())
+    first = landed.put("a.csv", HEADER + b"old,2,3\n")
+    landed.put("a.csv", HEADER + b"new,2,3\n")
+    assert [r["a"] for r in landed.rows(landed.validate(first))] == ["old"]
+
+
+def test_a_failing_service_is_no_data_error(land: Callable[..., Landed]) -> None:
+    landed = land(contract())
+    source_object = landed.put("a.csv", HEADER + b"1,2,3\n")
+    elsewhere = source_object.model_copy(update={"bucket": "no-such-bucket-anywhere"})
+    with pytest.raises(Exception, match="bucket"):
+        landed.validate(elsewhere)
+    entry = landed.ledger.entries([elsewhere.id])[elsewhere.id]
+    assert entry.state is State.RECEIVED
+
+
+def test_a_file_that_fails_for_an_unknown_reason_does_not_stop_the_others(
+    land: Callable[..., Landed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    landed = land(contract(kind=FileFormat.JSON_LINES, missing=DriftPolicy.ALLOW))
+    read = batch.read_json
+
+    def fails(agreed: Contract, object_id: str, content: Any, *rest: Any) -> Any:
+        if b"poison" in (content.data or b""):
+            raise ValueError("a secret value")
+        return read(agreed, object_id, content, *rest)
+
+    monkeypatch.setattr(batch, "read_json", fails)
+    record = landed.validate(
+        landed.put("a.jsonl", b'{"a":"poison"}\n'), landed.put("b.jsonl", b'{"a":"1"}\n')
+    )
+    assert [codes(f) for f in record.files] == [["PROCESSING_FAILURE"], []]
+    assert "secret" not in record.model_dump_json()
+
+
+# --- Duplicates ----------------------------------------------------------------------------------
+
+
+def refusing_duplicates(**what: Any) -> Contract:
+    return with_landing(contract(**what), duplicates=FilePolicy.QUARANTINE_FILE)
+
+
+BODY = HEADER + b"1,2,3\n"
+
+
+def test_the_same_content_under_another_key_is_a_duplicate(land: Callable[..., Landed]) -> None:
+    landed = land(refusing_duplicates())
+    assert landed.judge("b.csv", BODY).accepted
+    later = landed.judge("a.csv", BODY)
+    assert codes(later) == ["DUPLICATE_CONTENT"]
+    assert "b.csv" in later.findings[0].message
+    assert later.rows_read == 0
+
+
+def test_of_duplicates_in_one_manifest_the_first_is_taken(land: Callable[..., Landed]) -> None:
+    landed = land(refusing_duplicates())
+    record = landed.validate(landed.put("b.csv", BODY), landed.put("a.csv", BODY))
+    assert [(f.source_object.key[-5:], f.accepted) for f in record.files] == [
+        ("a.csv", True),
+        ("b.csv", False),
+    ]
+    assert len(landed.rows(record)) == 1
+
+
+def test_the_same_content_again_under_its_own_key_is_no_duplicate(
+    land: Callable[..., Landed],
+) -> None:
+    landed = land(refusing_duplicates())
+    first, second = landed.put("a.csv", BODY), landed.put("a.csv", BODY)
+    assert first.id != second.id
+    assert landed.validate(first).files[0].accepted
+    assert landed.validate(second).files[0].accepted
+
+
+def test_a_refused_file_does_not_claim_its_content(land: Callable[..., Landed]) -> None:
+    landed = land(refusing_duplicates(kind=FileFormat.JSON_LINES, missing=DriftPolicy.ALLOW))
+    agreed = landed.contract
+    body = b'{"a":"1","zzz":2}\n'
+    strict = replace(agreed, drift=replace(agreed.drift, additive=DriftPolicy.QUARANTINE_FILE))
+    landed.contract = strict
+    assert codes(landed.judge("a.jsonl", body)) == ["COLUMN_UNEXPECTED"]
+    landed.contract = agreed
+    assert landed.judge("b.jsonl", body).accepted
+
+
+def test_duplicates_that_are_allowed_are_taken(land: Callable[..., Landed]) -> None:
+    landed = land(contract())
+    record = landed.validate(landed.put("a.csv", BODY), landed.put("b.csv", BODY))
+    assert [f.accepted for f in record.files] == [True, True]
+
+
+# --- Again ---------------------------------------------------------------------------------------
+
+
+def test_validating_again_gives_the_same_and_moves_nothing(land: Callable[..., Landed]) -> None:
+    landed = land(refusing_duplicates())
+    objects = [
+        landed.put("a.csv", BODY),
+        landed.put("b.csv", BODY),
+        landed.put("c.csv", HEADER + b"x\n"),
+    ]
+    first = landed.validate(*objects)
+    lines = [len(landed.ledger.history(o.id)) for o in objects]
+    second = landed.validate(*objects)
+    assert second.files == first.files
+    assert second.parts == first.parts
+    assert [len(landed.ledger.history(o.id)) for o in objects] == lines
+
+
+class Died(Exception):
+    pass
+
+
+@pytest.mark.parametrize("at", ["upload", "copy_source", "write", "move"])
+def test_a_run_that_died_anywhere_is_run_again_with_the_same_outcome(
+    land: Callable[..., Landed], monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    landed = land(refusing_duplicates())
+    objects = [landed.put("a.csv", BODY), landed.put("b.csv", BODY), landed.put("c.csv", b"")]
+
+    def die(*_: Any, **__: Any) -> None:
+        raise Died
+
+    with monkeypatch.context() as patch:
+        patch.setattr(landed.ledger if at == "move" else landed.store, at, die)
+        with pytest.raises(Died):
+            landed.validate(*objects)
+    if at != "move":
+        assert not [k for k in landed.store.keys(Zone.VALIDATED, "") if "validation.json" in k]
+    record = landed.validate(*objects)
+    assert [f.accepted for f in record.files] == [True, False, False]
+    states = [landed.ledger.entries([o.id])[o.id].state for o in objects]
+    assert states == [State.VALIDATED, State.QUARANTINED, State.QUARANTINED]
+
+
+# --- Formats, and many of them -------------------------------------------------------------------
+
+
+def body_of(kind: FileFormat, rows: list[list[str]]) -> bytes:
+    if kind is FileFormat.PARQUET:
+        out = pa.BufferOutputStream()
+        names = ("a", "b", "c")
+        pq.write_table(pa.table({n: [r[i] for r in rows] for i, n in enumerate(names)}), out)
+        return out.getvalue().to_pybytes()
+    objects = [dict(zip("abc", row, strict=True)) for row in rows]
+    if kind is FileFormat.JSON_ARRAY:
+        return json.dumps(objects).encode()
+    if kind is FileFormat.JSON_LINES:
+        return "".join(json.dumps(o) + "\n" for o in objects).encode()
+    separator = "\t" if kind is FileFormat.TSV else ","
+    return "".join(separator.join(row) + "\n" for row in [["a", "b", "c"], *rows]).encode()
+
+
+@pytest.mark.parametrize("kind", list(FileFormat))
+def test_every_format_gives_the_same_canonical_text(
+    land: Callable[..., Landed], kind: FileFormat
+) -> None:
+    landed = land(contract(kind=kind))
+    rows = [["1.10", "é", ""], ["x", "y", "z"]]
+    name = f"a.{EXTENSION[kind]}.gz"
+    record = landed.validate(landed.put(name, gzip.compress(body_of(kind, rows))))
+    assert values(landed.rows(record)) == rows
+
+
+@pytest.mark.parametrize("kind", list(FileFormat))
+@given(body=st.binary(max_size=80) | st.text('ab,"\n\r{}[]:1\t', max_size=60).map(str.encode))
+@settings(
+    deadline=None, max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_bytes_get_a_record_and_their_rows_are_conserved(
+    land: Callable[..., Landed], kind: FileFormat, body: bytes
+) -> None:
+    landed = land(contract(kind=kind))
+    name = f"{time.perf_counter_ns()}"
+    record = landed.validate(
+        landed.put(f"{name}.{EXTENSION[kind]}", body),
+        landed.put(f"{name}-headed.{EXTENSION[kind]}", b"a,b,c\n" + body),
+    )
+    assert len(record.files) == 2
+    for file in record.files:
+        assert file.accepted or file.findings
+    read = sum(f.rows_read for f in record.files)
+    assert read == sum(p.rows for p in record.parts) + (
+        record.malformed.rows if record.malformed else 0
+    )
+
+
+def test_many_small_files_are_no_many_parts_nor_many_files_in_hand(
+    land: Callable[..., Landed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "_WINDOW_FILES", 7)
+    landed = land(refusing_duplicates())
+    objects = [landed.put(f"{i:04d}.csv", HEADER + b"%d,x,y\n" % i) for i in range(40)]
+    record = landed.validate(*objects)
+    assert len(record.parts) == 1
+    assert [r["a"] for r in landed.rows(record)] == [str(i) for i in range(40)]
+
+
+# --- Golden files --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dataset", ["orders", "customers"])
+def test_golden_files_have_the_validation_outcome_that_they_state(
+    land: Callable[..., Landed], dataset: str
+) -> None:
+    agreed = load_contract(ROOT / "contracts" / f"{dataset}.yaml")
+    expected = json.loads((GOLDEN / dataset / "expected.json").read_text())
+    landed = land(agreed)
+    paths = sorted((GOLDEN / dataset).glob(f"{dataset}_*"))
+    assert {p.name for p in paths} == set(expected), "expected.json speaks of every golden file"
+    record = landed.validate(
+        *(
+            landed.put(p.name, p.read_bytes(), late=expected[p.name].get("days_ago", 0) > 3)
+            for p in paths
+        )
+    )
+    by_curation = {"TYPE", "DUPLICATE_KEY"}
+    for file in record.files:
+        name = file.source_object.key.rpartition("/")[2]
+        meant = expected[name]
+        assert file.accepted == (meant["status"] != "quarantined"), name
+        assert file.rows_read == meant["rows_read"], name
+        assert [
+            {"code": f.code, "scope": f.scope, "line": f.line, "column": f.column,
+             "count": f.count}
+            for f in file.findings
+        ] == [r for r in meant["reasons"] if r["code"] not in by_curation], name  # fmt: skip
+        kinds = sorted({d.kind.value for d in file.drift})
+        assert kinds == sorted(set(meant["drift"]) - {"type"}), name
+        assert meant["rows_read"] == meant["rows_published"] + meant["rows_quarantined"], name
+
+
+def test_golden_files_name_no_real_address() -> None:
+    for path in GOLDEN.glob("customers/*.jsonl"):
+        for line in path.read_text().splitlines():
+            assert "@" not in line or "@example.com" in line
