@@ -9,6 +9,7 @@ second judgement, where the table has changed in between.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,7 +26,7 @@ from service_core.conclusion import (
 )
 from service_core.contract.checks import unique_check_name
 from service_core.contract.model import Contract, PublicationMode
-from service_core.kernel import Kernel, compile_kernel, curate_block
+from service_core.kernel import CuratedBlock, compile_kernel, curate_block
 from service_core.manifest import Manifest
 from service_core.ports import Catalog, Ledger, ObjectStore
 from service_core.reasons import ReasonCode, Scope
@@ -35,6 +36,7 @@ from service_core.staging import (
     Origins,
     Part,
     PartWriter,
+    ahead,
     blocks,
     malformed_rows,
 )
@@ -164,14 +166,21 @@ class _Bench:
         self.canonical = download_parts(self.record, self.store, self.folder)
         writer = self._accepted_writer("accepted")
         kernel = compile_kernel(self.contract)
-        for block in blocks(self.canonical):
-            self._judge_block(kernel, block, writer)
+        # One block is read and another written while one is judged: three in memory at most.
+        with ThreadPoolExecutor(1) as pen:
+            writing: Future[None] | None = None
+            for block in ahead(blocks(self.canonical)):
+                curated = curate_block(kernel, block)
+                self.tallies = merge_tallies(self.tallies, curated.tallies)
+                self.samples = merge_samples(self.samples, curated.samples)
+                if writing is not None:
+                    writing.result()
+                writing = pen.submit(self._keep, curated, writer)
+            if writing is not None:
+                writing.result()
         self.staged = writer.finish()
 
-    def _judge_block(self, kernel: Kernel, block: pa.Table, writer: PartWriter) -> None:
-        curated = curate_block(kernel, block)
-        self.tallies = merge_tallies(self.tallies, curated.tallies)
-        self.samples = merge_samples(self.samples, curated.samples)
+    def _keep(self, curated: CuratedBlock, writer: PartWriter) -> None:
         self._watch.add(curated.accepted)
         writer.add(self._origins.accepted(curated.accepted))
         self._diverted.add(self._origins.quarantined(curated.diverted))

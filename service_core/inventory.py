@@ -101,6 +101,14 @@ def whole_partition(
 
 
 def _under(contract: Contract, manifest: Manifest) -> Manifest:
-    return manifest.model_copy(
-        update={"contract_version": contract.version, "contract_hash": contract.hash}
+    """The same objects under the contract as it is now: built anew, for its batch is another."""
+    return Manifest(
+        dataset=manifest.dataset,
+        partition=manifest.partition,
+        contract_version=contract.version,
+        contract_hash=contract.hash,
+        origin=manifest.origin,
+        objects=manifest.objects,
+        created_at=manifest.created_at,
+        replay_id=manifest.replay_id,
     )

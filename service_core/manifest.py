@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from enum import StrEnum
+from functools import cached_property
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, field_validator
 
@@ -52,7 +53,7 @@ class Manifest(BaseModel):
             raise ValueError("a manifest holds at most one version of a key")
         return ordered
 
-    @property
+    @cached_property
     def batch_id(self) -> str:
         """32 hexadecimal characters; see the module's docstring."""
         digest = hashlib.sha256(f"{self.dataset}\x1f{self.contract_hash}".encode())

@@ -10,9 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Protocol
 
 from service_core.contract.model import Contract
 from service_core.events import Event
@@ -21,6 +19,9 @@ from service_core.ledger import Entry, HistoryLine, KeyHead, Move, Step
 from service_core.manifest import Manifest
 from service_core.source_object import SourceObject
 from service_core.verdict import Verdict
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True, slots=True)

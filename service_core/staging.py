@@ -7,6 +7,7 @@ to scratch and counted by their own footers; nothing here knows of a zone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,6 +72,15 @@ def _bundles(metadata: Any, rows: int) -> Iterator[list[int]]:
         held, size = held + group.num_rows, size + group.total_byte_size
     if bundle:
         yield bundle
+
+
+def ahead(blocks_read: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """The same blocks, the next being read while one is in use: reading releases the GIL."""
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, blocks_read, None)
+        while (block := coming.result()) is not None:
+            coming = reader.submit(next, blocks_read, None)
+            yield block
 
 
 def counted(path: Path) -> int:

@@ -50,6 +50,7 @@ class EmbeddedAws:
         self._region = region
         self._log_path = log
         self._ready_within = ready_within
+        self._own_log: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._endpoint: str | None = None
 
@@ -94,6 +95,8 @@ class EmbeddedAws:
             return self
         with self._open_log() as log:
             log_path = Path(log.name)
+            if self._log_path is None:
+                self._own_log = log_path
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "deploy.local"),
@@ -125,7 +128,8 @@ class EmbeddedAws:
 
     def stop(self) -> None:
         """Stop the server; does nothing where it is not running."""
-        process, self._process, self._endpoint = self._process, None, None
+        process, self._process = self._process, None
+        was_ready, self._endpoint = self._endpoint is not None, None
         if process is None:
             return
         process.terminate()
@@ -136,6 +140,10 @@ class EmbeddedAws:
             process.wait()
         if process.stdout is not None:
             process.stdout.close()
+        # A server that never answered leaves its log for whoever reads the error.
+        if was_ready and self._own_log is not None:
+            self._own_log.unlink(missing_ok=True)
+            self._own_log = None
 
     def __enter__(self) -> EmbeddedAws:
         return self.start()

@@ -180,8 +180,8 @@ class DelimitedReader:
         ]
         arrays.append(_extra(table, layout))
         arrays.append(_repeated([(p.object_id, len(p.ordinals)) for p in pieces]))
-        arrays.append(pa.array(_joined([p.ordinals for p in pieces])))
-        arrays.append(pa.array(_joined([p.lines for p in pieces])))
+        arrays.append(_whole(_joined([p.ordinals for p in pieces])))
+        arrays.append(_whole(_joined([p.lines for p in pieces])))
         assert self._schema.names[-4:] == [EXTRA, SOURCE_OBJECT_ID, SOURCE_ROW, SOURCE_LINE]
         return pa.Table.from_arrays(arrays, schema=self._schema)
 
@@ -271,11 +271,22 @@ def _extra(table: pa.Table, layout: Layout) -> pa.Array:
     )
 
 
+# `pa.array` imports pandas wherever that is installed, for seconds; buffers do without.
+
+
 def _repeated(runs: list[tuple[str, int]]) -> pa.Array:
-    if len(runs) == 1:
-        return pa.repeat(pa.scalar(runs[0][0], pa.string()), runs[0][1])
-    indices = np.repeat(np.arange(len(runs)), [count for _, count in runs])
-    return pa.array([text for text, _ in runs], pa.string()).take(pa.array(indices))
+    """Each text as many times as it is to stand there."""
+    texts = [text.encode() for text, _ in runs]
+    counts = [count for _, count in runs]
+    lengths = np.repeat(np.array([len(t) for t in texts], dtype=np.int32), counts)
+    offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
+    data = b"".join(text * count for text, count in zip(texts, counts, strict=True))
+    return pa.StringArray.from_buffers(len(lengths), pa.py_buffer(offsets), pa.py_buffer(data))
+
+
+def _whole(numbers: npt.NDArray[np.int64]) -> pa.Array:
+    buffer = pa.py_buffer(np.ascontiguousarray(numbers, dtype=np.int64))
+    return pa.Array.from_buffers(pa.int64(), len(numbers), [None, buffer])
 
 
 def _joined(arrays: list[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:

@@ -238,3 +238,17 @@ def test_asset_keys_of_a_data_set_follow_one_scheme(lake: Lake) -> None:
     assert {keys.raw("orders"), keys.validated("orders"), keys.curated("orders"),
             keys.published("orders"), keys.quarantined_files("orders"),
             keys.quarantined_rows("orders")} <= set(graph.get_all_asset_keys())  # fmt: skip
+
+
+def test_a_manifest_of_an_older_contract_is_processed_under_the_contract_in_force(
+    make_lake: Callable[..., Lake], orders_contract: Contract
+) -> None:
+    before = make_lake(orders_contract)
+    before.land("orders_1.csv", orders([1]))
+    (request,) = before.session.tick("orders").requests
+    after = make_lake(orders_contract, version="2.0.0", hash="0123456789abcdef")
+    result = after.session.execute("orders", request)
+    assert result.success
+    (row,) = after.published()
+    assert row["_contract_version"] == "2.0.0"
+    assert row["_batch_id"] != request.tags["lakegate/batch_id"]

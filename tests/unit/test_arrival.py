@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from service_core.arrival import ArrivalCursor, cut_batches
 from service_core.contract.model import Grain, Landing
+from service_core.manifest import Manifest, Origin
 from service_core.source_object import SourceObject
 
 LANDING = Landing(
@@ -84,3 +85,18 @@ def test_a_cursor_that_cannot_be_read_costs_a_listing_and_not_an_arrival() -> No
 def test_a_cursor_survives_its_own_text() -> None:
     cursor = ArrivalCursor(ticked_at=NOON)
     assert ArrivalCursor.parse(cursor.model_dump_json()) == cursor
+
+
+def test_the_same_objects_under_another_contract_are_another_batch() -> None:
+    def under(contract_hash: str) -> str:
+        return Manifest(
+            dataset="orders",
+            partition="2026-11-20",
+            contract_version="1.0.0",
+            contract_hash=contract_hash,
+            origin=Origin.SENSOR,
+            objects=(an_object("orders/a"),),
+            created_at=NOON,
+        ).batch_id
+
+    assert under("a") == under("a") != under("b")
