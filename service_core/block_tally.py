@@ -158,13 +158,13 @@ def _figures(arrivals: Arrivals, gone: numpy.ndarray[Any, Any]) -> Mapping[str, 
 
     if not measures(arrivals.contract):
         return {}
-    owner = pl.Series(_OWNER, arrivals.owners, dtype=pl.String()).gather(arrivals.codes)
-    frame = arrivals.typed.with_columns(owner)
+    frame = arrivals.typed.with_columns(pl.Series(_OWNER, arrivals.codes))
     if len(gone):
         keep = numpy.ones(frame.height, dtype=bool)
         keep[gone] = False
         frame = frame.filter(pl.Series(keep))
-    return measure(arrivals.contract, frame, _OWNER)
+    measured = measure(arrivals.contract, frame, _OWNER)
+    return {arrivals.owners[code]: figures for code, figures in measured.items()}
 
 
 def _owned(arrivals: Arrivals, frame: pl.DataFrame) -> pl.DataFrame:

@@ -23,6 +23,32 @@ the contract says nothing; its drift policies can move `COLUMN_UNEXPECTED`, `NES
 `TYPE` from one to the other. A code of severity `error` takes its file or row out of publication.
 """
 
+_READING = """
+## How files are read
+
+What counts as a record decides what is malformed, so it is fixed here.
+
+- **Delimited text.** A record ends at LF, CRLF or a lone CR outside of quotes; blank lines are
+  none. A field that begins with a quote ends with one, quotes inside it are doubled, and no other
+  field holds a quote. A record that breaks this is one line: reading goes on at the next, so an
+  unclosed quote costs one row. A record has as many fields as the header. Header names are
+  compared exactly. For what concerns every row alike (columns missing, renamed, unexpected or
+  reordered), `quarantine_rows` takes the file.
+- **JSON Lines.** A record is a line that is not blank. A key that stands twice in one object,
+  `NaN`, and half a surrogate pair are malformed. Numbers keep their spelling. A column is missing
+  when it is required and no object of the file has its key; under `quarantine_rows` its rows then
+  go for `REQUIRED`. An optional key that is absent is null, unless a new key is much like it,
+  which is a rename.
+- **JSON arrays.** As lines, element by element; but an array that is broken anywhere goes whole.
+- **Parquet.** Values are spelled as `types.md` says; binary columns have no spelling (`TYPE`).
+- **Text** is decoded strictly, a byte order mark is taken off, NUL is refused in delimited text.
+  A line or element of more than 32 MiB is refused.
+- **Compression.** gzip members and zstd frames may follow each other; an end that is missing is
+  `TRUNCATED`, a wrong checksum or anything after the end is `COMPRESSION`. More than 250 times
+  the landed size, beyond 64 MiB, is `DECOMPRESSION_BOMB` whatever the contract's bound.
+- **Duplicates** are told by the SHA-256 of the landed bytes, for files that nothing else refuses.
+"""
+
 _STAGES = {
     Stage.ARRIVAL: "Before any contract applies.",
     Stage.VALIDATION: "The file is opened once: name, bytes, header, shape of its rows.",
@@ -37,6 +63,7 @@ def reason_page() -> str:
         parts.append(f"\n## {stage.value.capitalize()}\n\n{about}\n\n")
         parts.append("| code | takes | severity | meaning | what to do |\n|---|---|---|---|---|\n")
         parts += [_line(reason) for reason in REASONS.values() if reason.stage is stage]
+    parts.append(_READING)
     return "".join(parts)
 
 

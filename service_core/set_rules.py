@@ -73,7 +73,7 @@ def measures(contract: Contract) -> bool:
     return any(rule.metric in _MEASURED for rule in contract.set_rules)
 
 
-def measure(contract: Contract, frame: pl.DataFrame, owner: str) -> dict[str, dict[str, Figure]]:
+def measure(contract: Contract, frame: pl.DataFrame, owner: str) -> dict[Any, dict[str, Figure]]:
     """Partial figures of accepted rows.
 
     Args:
@@ -82,7 +82,7 @@ def measure(contract: Contract, frame: pl.DataFrame, owner: str) -> dict[str, di
         owner: That column.
 
     Returns:
-        By source object, then by rule; only for rules that need more than a row count.
+        By that column's values, then by rule; only for rules that need more than a row count.
     """
     import polars as pl
 
@@ -92,13 +92,17 @@ def measure(contract: Contract, frame: pl.DataFrame, owner: str) -> dict[str, di
     parts: list[pl.Expr] = []
     for index, rule in enumerate(rules):
         parts += _parts(contract, rule, str(index))
-    table = frame.group_by(pl.col(owner).cast(pl.String()), maintain_order=True).agg(parts)
+    if (frame[owner] == frame[owner][0]).all():
+        # Nearly every block is of one object, and grouping gathers all rows anew.
+        table = frame.select(pl.col(owner).first(), *parts)
+    else:
+        table = frame.group_by(owner, maintain_order=True).agg(parts)
     sums = {
         index: _exact_sums(frame, rule.columns[0], owner)
         for index, rule in enumerate(rules)
         if rule.metric is Metric.SUM and _kind(contract, rule) is LogicalType.DOUBLE
     }
-    measured: dict[str, dict[str, Figure]] = {}
+    measured: dict[Any, dict[str, Figure]] = {}
     for row in table.iter_rows(named=True):
         name = row[owner]
         measured[name] = {
@@ -207,10 +211,10 @@ def _instant(value: date | datetime | None) -> datetime | None:
     return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
 
 
-def _exact_sums(frame: pl.DataFrame, column: str, owner: str) -> dict[str, Figure]:
+def _exact_sums(frame: pl.DataFrame, column: str, owner: str) -> dict[Any, Figure]:
     """Exact sums of doubles, by source object."""
     return {
-        str(key[0]): _exact_sum(rows[column].drop_nulls().to_numpy())
+        key[0]: _exact_sum(rows[column].drop_nulls().to_numpy())
         for key, rows in frame.select(owner, column).partition_by(owner, as_dict=True).items()
     }
 

@@ -13,6 +13,7 @@ import pytest
 from assets import keys
 from service_core.contract import load_contract
 from service_core.contract.checks import check_names
+from service_core.contract.model import Contract
 from service_core.layout import Zone
 from service_core.ledger import State
 from tests.pipeline.conftest import GOLDEN, ROOT, Lake, orders
