@@ -5,7 +5,8 @@ of it. Steps hand nothing to each other in memory: every one finds its batch by 
 and its input where the step before left it, so any of them can be run alone, again, or elsewhere.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
 
 from dagster import (
     AssetCheckKey,
@@ -17,6 +18,7 @@ from dagster import (
     AssetSpec,
     Backoff,
     Failure,
+    FreshnessPolicy,
     Jitter,
     MaterializeResult,
     RetryPolicy,
@@ -74,59 +76,73 @@ def dataset_assets(contract: Contract) -> list[AssetsDefinition]:
 
 
 def asset_specs(contract: Contract) -> dict[str, AssetSpec]:
-    """What Dagster knows about each asset of a data set, by zone."""
+    """What Dagster knows about each asset of a data set, by name."""
     dataset = contract.dataset
-
-    def spec(zone: str, key: object, kinds: set[str], what: str, **more: object) -> AssetSpec:
-        return AssetSpec(
-            key,  # type: ignore[arg-type]
-            description=f"{what}\n\n{contract.description}".strip(),
-            group_name=dataset,
-            kinds=kinds,
-            owners=[contract.owner] if contract.owner else None,
-            tags={
-                "dataset": dataset,
-                "zone": zone,
-                **{tag.replace(" ", "-"): "" for tag in contract.tags},
-            },
-            code_version=contract.hash,
-            metadata=definition_metadata(contract, text=zone in ("raw", "validated")),
-            **more,  # type: ignore[arg-type]
-        )
-
-    elt = contract.processing is Processing.ELT
+    raw, validated, curated = keys.raw(dataset), keys.validated(dataset), keys.curated(dataset)
+    into_table = {"iceberg"} if contract.processing is Processing.ELT else set()
     return {
-        "raw": spec(
-            "raw", keys.raw(dataset), {"s3", contract.format.type.value},
+        "raw": _spec(
+            contract, "raw", raw, {"s3", contract.format.type.value},
             "Files as their producer landed them. Never written, moved or deleted.",
             skippable=True,
         ),
-        "validated": spec(
-            "validated", keys.validated(dataset), {"parquet", *(["iceberg"] if elt else [])},
+        "validated": _spec(
+            contract, "validated", validated, {"parquet"} | into_table,
             "Files that can be read, as canonical text: every column as it arrived.",
-            deps=[keys.raw(dataset)],
+            deps=[raw],
         ),
-        "quarantined_files": spec(
-            "quarantine", keys.quarantined_files(dataset), {"s3", "json"},
+        "quarantined_files": _spec(
+            contract, "quarantine", keys.quarantined_files(dataset), {"s3"},
             "Files that were refused, untouched, each with its reason.",
-            deps=[keys.raw(dataset)], skippable=True,
+            deps=[raw], skippable=True,
         ),
-        "curated": spec(
-            "curated", keys.curated(dataset), {"parquet", "polars", "pandera"},
+        "curated": _spec(
+            contract, "curated", curated, {"polars", "pandera"},
             "Typed rows that keep the contract's rules, staged behind the gate.",
-            deps=[keys.validated(dataset)],
+            deps=[validated],
         ),
-        "quarantined_rows": spec(
-            "quarantine", keys.quarantined_rows(dataset), {"parquet"},
+        "quarantined_rows": _spec(
+            contract, "quarantine", keys.quarantined_rows(dataset), {"parquet"},
             "Rows that were diverted, with all their text and their reasons.",
-            deps=[keys.validated(dataset)], skippable=True,
+            deps=[validated], skippable=True,
         ),
-        "published": spec(
-            "published", keys.published(dataset), {"iceberg", "table"},
+        "published": _spec(
+            contract, "published", keys.published(dataset), {"iceberg"},
             "The table that readers query. A batch enters it in one commit, or not at all.",
-            deps=[keys.curated(dataset)],
+            deps=[curated], freshness=contract.freshness,
         ),
     }  # fmt: skip
+
+
+def _spec(
+    contract: Contract,
+    zone: str,
+    key: AssetKey,
+    kinds: set[str],
+    what: str,
+    *,
+    deps: Sequence[AssetKey] = (),
+    skippable: bool = False,
+    freshness: timedelta | None = None,
+) -> AssetSpec:
+    """The zone is one of the kinds: the UI's boxes show a key's last part, the data set, alone."""
+    return AssetSpec(
+        key,
+        deps=deps,
+        skippable=skippable,
+        freshness_policy=FreshnessPolicy.time_window(freshness) if freshness else None,
+        description=f"{what}\n\n{contract.description}".strip(),
+        group_name=contract.dataset,
+        kinds={zone, *kinds},
+        owners=[contract.owner] if contract.owner else None,
+        tags={
+            "dataset": contract.dataset,
+            "zone": zone,
+            **{tag.replace(" ", "-"): "" for tag in contract.tags},
+        },
+        code_version=contract.hash,
+        metadata=definition_metadata(contract, text=zone in ("raw", "validated")),
+    )
 
 
 def _raw(contract: Contract) -> AssetsDefinition:

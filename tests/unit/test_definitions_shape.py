@@ -31,6 +31,7 @@ def shape_of(definitions: dg.Definitions) -> dict[str, Any]:
                 "group": graph.get(key).group_name,
                 "kinds": sorted(k for k in graph.get(key).tags if k.startswith("dagster/kind/")),
                 "owners": sorted(graph.get(key).owners),
+                "freshness": str(graph.get(key).freshness_policy),
                 "partitions": type(graph.get(key).partitions_def).__name__,
                 "checks": {
                     check.name: "blocking" if graph.get(check).blocking else "not blocking"
