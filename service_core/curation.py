@@ -27,6 +27,7 @@ from service_core.conclusion import (
 from service_core.contract.checks import unique_check_name
 from service_core.contract.model import Contract, PublicationMode
 from service_core.kernel import CuratedBlock, compile_kernel, curate_block
+from service_core.key_watch import Key, KeyWatch
 from service_core.manifest import Manifest
 from service_core.ports import Catalog, Ledger, ObjectStore
 from service_core.reasons import ReasonCode, Scope
@@ -41,7 +42,7 @@ from service_core.staging import (
     malformed_rows,
 )
 from service_core.tally import SAMPLES, Samples, Tally, merge_samples, merge_tallies
-from service_core.uniqueness import Duplicates, Key, KeyWatch, Published
+from service_core.uniqueness import Duplicates, Published
 from service_core.validation.record import Finding, ValidationRecord
 from service_core.verdict import FileStatus, Verdict
 

@@ -59,6 +59,7 @@ class Judge:
     rules: tuple[RowRule, ...]
     texts: Mapping[str, str]
     expressions: Mapping[str, str]
+    _places: tuple[str, ...] = field(repr=False)
     _schema: Any = field(repr=False)
 
     def failures(self, frame: pl.DataFrame) -> list[tuple[int, pl.Series]]:
@@ -76,12 +77,14 @@ class Judge:
 
         if not self.rules or frame.is_empty():
             return []
+        # Under names of ours, because pandera has columns of its own (`check_output`).
+        judged = frame.select(pl.col(name).alias(_judged(name)) for name in self._places)
         try:
             # The environment can switch pandera off, or to schemas alone; a gate may not be.
             with config_context(
                 validation_enabled=True, validation_depth=ValidationDepth.SCHEMA_AND_DATA
             ):
-                self._schema.validate(frame, lazy=True)
+                self._schema.validate(judged, lazy=True)
         except SchemaErrors as errors:
             cases = errors.failure_cases.select("check", "index")
             if cases["index"].null_count():
@@ -109,13 +112,13 @@ def compile_judge(contract: Contract) -> Judge:
         if isinstance(rule.test, Holds):
             place = f"_holds:{index}"
             expressions[place] = rule.test.expression
-            outcome = _outcome(place)
+            outcome = _outcome(_judged(place))
         else:
             column = _column(contract, rule)
             place = column.name
             if isinstance(rule.test, Matches | LengthWithin) and column.type.logical not in _TEXT:
                 place = texts.setdefault(column.name, f"_text:{column.name}")
-            outcome = row_test(rule.test, column.type, place)
+            outcome = row_test(rule.test, column.type, _judged(place))
         checks.setdefault(place, []).append(
             pandera.Check(
                 _check(outcome),
@@ -127,11 +130,16 @@ def compile_judge(contract: Contract) -> Judge:
     schema = pandera.DataFrameSchema(
         {
             # Null is judged by the checks, because pandera takes NaN for null.
-            name: pandera.Column(checks=of_column, nullable=True)
+            _judged(name): pandera.Column(checks=of_column, nullable=True)
             for name, of_column in checks.items()
         }
     )
-    return Judge(rules, texts, expressions, schema)
+    return Judge(rules, texts, expressions, tuple(checks), schema)
+
+
+def _judged(name: str) -> str:
+    """A column's name in what pandera is given."""
+    return f"judged:{name}"
 
 
 def row_test(test: RowTest, kind: ColumnType, name: str) -> pl.Expr:
@@ -156,8 +164,9 @@ def row_test(test: RowTest, kind: ColumnType, name: str) -> pl.Expr:
             try:
                 pl.select(pl.lit("").str.contains(whole))
             except pl.exceptions.PolarsError as error:
+                column = name.removeprefix(_judged(""))
                 raise UnjudgeableRuleError(
-                    f"The pattern {pattern!r} of {name} does not compile: {error}"
+                    f"The pattern {pattern!r} of {column} does not compile: {error}"
                 ) from error
             return value.str.contains(whole)
         case OneOf(values):
@@ -166,7 +175,8 @@ def row_test(test: RowTest, kind: ColumnType, name: str) -> pl.Expr:
             if of_type.null_count():
                 wrong = values[of_type.is_null().arg_max() or 0]
                 raise UnjudgeableRuleError(
-                    f"The allowed value {wrong!r} of {name} is no {type_name(kind)}."
+                    f"The allowed value {wrong!r} of {name.removeprefix(_judged(''))} "
+                    f"is no {type_name(kind)}."
                 )
             return value.is_in(of_type.to_list())
         case LengthWithin(minimum, maximum):
@@ -321,4 +331,5 @@ def _column(contract: Contract, rule: RowRule) -> Column:
 def _why(errors: Any) -> str:
     cases = errors.failure_cases.filter(errors.failure_cases["index"].is_null())
     case = cases.row(0, named=True)
-    return f"A rule of column {case['column']} cannot be executed: {case['failure_case']}"
+    column = str(case["column"]).removeprefix(_judged(""))
+    return f"A rule of column {column} cannot be executed: {case['failure_case']}"

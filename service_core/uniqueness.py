@@ -4,9 +4,8 @@ The first row keeps its key: the manifest's order of objects, then the order in 
 is already published comes before all. A key with a null in it is no key. Keys are judged one after
 the other, the primary key first, among the rows that those before have left.
 
-Nearly every batch repeats nothing, which hashes show at the cost of eight bytes a row. What they
-leave open is settled by DuckDB over the staged Parquet, which spills to scratch, so that memory
-stays bounded for any number of keys.
+What `service_core.key_watch` leaves open is settled by DuckDB over the staged Parquet, which spills
+to scratch, so that memory stays bounded for any number of keys.
 """
 
 from __future__ import annotations
@@ -18,102 +17,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from service_core.canonical import SOURCE_KEY, SOURCE_OBJECT_ID, SOURCE_ROW, arrow_type
+from service_core.canonical import SOURCE_KEY, SOURCE_OBJECT_ID, SOURCE_ROW
 from service_core.contract.model import Contract
+from service_core.key_watch import Key, KeyWatch
 
 if TYPE_CHECKING:
     import numpy
     import pyarrow as pa
 
-Key = tuple[str, ...]
 #: Asks the catalogue for a key's published values, without the rows that the batch replaces.
 Published = Callable[[Key], Iterator["pa.RecordBatch"]]
 
-#: 128 MB of hashes; with more rows, DuckDB groups the keys themselves.
-_HASHED_ROWS = 1 << 24
 _MEMORY = "512MB"
-
-
-class KeyWatch:
-    """Hashes of the keys that went by."""
-
-    def __init__(self, contract: Contract, *, hashed_rows: int = _HASHED_ROWS) -> None:
-        self._contract = contract
-        self._limit = hashed_rows
-        self._parts: dict[Key, list[Any]] = {key: [] for key in contract.unique_keys}
-        self._sorted: dict[Key, Any] = {}
-        self._rows = 0
-
-    def add(self, accepted: pa.Table) -> None:
-        """Note the keys of accepted rows."""
-        self._rows += accepted.num_rows
-        if self._rows > self._limit:
-            self._parts = {key: [] for key in self._parts}
-            return
-        for key, parts in self._parts.items():
-            parts.append(_hashes(accepted, key))
-
-    @property
-    def sure(self) -> bool:
-        """Whether every key was hashed."""
-        return self._rows <= self._limit
-
-    def may_repeat(self, key: Key) -> bool:
-        """Whether two rows of the batch may share the key."""
-        if not self.sure:
-            return True
-        hashes = self._of(key)
-        return bool((hashes[1:] == hashes[:-1]).any())
-
-    def may_hold(self, key: Key, published: pa.Table) -> pa.Table:
-        """Those published rows whose key the batch may have too."""
-        import numpy
-        import pyarrow as pa
-
-        shape = pa.schema(
-            [(name, arrow_type(self._contract.column(name))) for name in key]
-            + [(SOURCE_KEY, pa.string()), (SOURCE_ROW, pa.int64())]
-        )
-        rows = published.select(shape.names).cast(shape)
-        for name in key:
-            rows = rows.filter(rows.column(name).is_valid())
-        if not self.sure or not rows.num_rows:
-            return rows
-        mine = self._of(key)
-        if not len(mine):
-            return rows.slice(0, 0)
-        theirs = _hashes(rows, key)
-        places = numpy.minimum(numpy.searchsorted(mine, theirs), len(mine) - 1)
-        return rows.filter(pa.array(mine[places] == theirs))
-
-    def _of(self, key: Key) -> numpy.ndarray[Any, Any]:
-        import numpy
-
-        if key not in self._sorted:
-            parts = self._parts[key] or [numpy.empty(0, dtype=numpy.uint64)]
-            whole = numpy.concatenate(parts)
-            self._parts[key] = []
-            whole.sort()
-            self._sorted[key] = whole
-        hashes: numpy.ndarray[Any, Any] = self._sorted[key]
-        return hashes
-
-
-def _hashes(table: pa.Table, key: Key) -> numpy.ndarray[Any, Any]:
-    """Hashes of the keys that have no null in them."""
-    import numpy
-    import polars as pl
-
-    whole = numpy.zeros(table.num_rows, dtype=numpy.uint64)
-    valid = numpy.ones(table.num_rows, dtype=bool)
-    for name in key:
-        series = pl.from_arrow(table.column(name))
-        assert isinstance(series, pl.Series)
-        # Multiplied, so that (a, b) and (b, a) differ.
-        whole = whole * numpy.uint64(0x9E3779B97F4A7C15) + series.hash().to_numpy()
-        if series.null_count():
-            valid &= series.is_not_null().to_numpy()
-    return whole if valid.all() else whole[valid]
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,8 +227,10 @@ class Duplicates:
             return {}
         self._let_in(pa.array(self._alive, pa.int64()))
         names = [_quoted(name) for name in columns]
+        ours = [f"k{place}" for place in range(len(names))]
+        renamed = ", ".join(f"s.{name} AS {k}" for name, k in zip(names, ours, strict=True))
         left = (
-            f"SELECT o.ordinal, {', '.join(f's.{n}' for n in names)}"
+            f"SELECT o.ordinal, {renamed}"
             f" FROM {self._staged} s JOIN objects o ON o.id = s.{SOURCE_OBJECT_ID}"
             " SEMI JOIN alive a ON a.ordinal = o.ordinal"
         )
@@ -325,7 +242,7 @@ class Duplicates:
         group = "ordinal" if by_object else "NULL::BIGINT"
         counted = self._db.execute(
             f"SELECT owner, sum(n)::BIGINT, count(*) FROM"
-            f" (SELECT {group} AS owner, {', '.join(names)}, count(*) AS n"
+            f" (SELECT {group} AS owner, {', '.join(ours)}, count(*) AS n"
             f" FROM ({left}) GROUP BY ALL) GROUP BY owner"
         ).fetchall()
         return {
@@ -360,33 +277,37 @@ class Duplicates:
     def _candidates(self, index: int, *, held: bool, repeats: bool) -> None:
         """Every staged row whose key stands more than once."""
         names = [_quoted(name) for name in self._contract.unique_keys[index]]
-        listed = ", ".join(names)
-        sources = [f"SELECT {listed} FROM published_{index}"] if held else []
+        # Under names of ours, because a key's column may be called as one of this table's.
+        ours = [f"k{place}" for place in range(len(names))]
+        renamed = ", ".join(f"{name} AS {k}" for name, k in zip(names, ours, strict=True))
+        sources = [f"SELECT {renamed} FROM published_{index}"] if held else []
         if repeats:
             present = " AND ".join(f"{name} IS NOT NULL" for name in names)
             sources.append(
-                f"SELECT {listed} FROM {self._staged} WHERE {present}"
-                f" GROUP BY {listed} HAVING count(*) > 1"
+                f"SELECT {renamed} FROM {self._staged} WHERE {present}"
+                f" GROUP BY {', '.join(names)} HAVING count(*) > 1"
             )
-        on = " AND ".join(f"s.{name} = r.{name}" for name in names)
+        pairs = list(zip(names, ours, strict=True))
         self._db.execute(
             f"CREATE OR REPLACE TABLE candidates_{index} AS"
             f" SELECT o.ordinal, s.{SOURCE_ROW} AS row_number,"
-            f" {', '.join(f's.{name}' for name in names)}"
+            f" {', '.join(f's.{name} AS {k}' for name, k in pairs)}"
             f" FROM {self._staged} s JOIN objects o ON o.id = s.{SOURCE_OBJECT_ID}"
-            f" SEMI JOIN ({' UNION '.join(sources)}) r ON {on}"
+            f" SEMI JOIN ({' UNION '.join(sources)}) r"
+            f" ON {' AND '.join(f's.{name} = r.{k}' for name, k in pairs)}"
         )
 
     def _lose(self, index: int) -> None:
         names = [_quoted(name) for name in self._contract.unique_keys[index]]
-        listed = ", ".join(names)
+        ours = [f"k{place}" for place in range(len(names))]
         join, kept_key, kept_row = "", "NULL::VARCHAR", "NULL::BIGINT"
         if self._is_published(index):
-            on = " AND ".join(f"p.{name} = r.{name}" for name in names)
+            renamed = ", ".join(f"{name} AS {k}" for name, k in zip(names, ours, strict=True))
             join = (
-                f"LEFT JOIN (SELECT {listed}, min({SOURCE_KEY}) AS kept_key,"
+                f"LEFT JOIN (SELECT {renamed}, min({SOURCE_KEY}) AS kept_key,"
                 f" arg_min({SOURCE_ROW}, {SOURCE_KEY}) AS kept_row"
-                f" FROM published_{index} GROUP BY {listed}) p ON {on}"
+                f" FROM published_{index} GROUP BY {', '.join(names)}) p"
+                f" ON {' AND '.join(f'p.{k} = r.{k}' for k in ours)}"
             )
             kept_key, kept_row = "p.kept_key", "p.kept_row"
         self._db.execute(
@@ -396,7 +317,7 @@ class Duplicates:
             f" first_value(c.row_number) OVER w AS first_row"
             f" FROM candidates_{index} c SEMI JOIN alive a ON a.ordinal = c.ordinal"
             f" ANTI JOIN losers l ON l.ordinal = c.ordinal AND l.row_number = c.row_number"
-            f" WINDOW w AS (PARTITION BY {', '.join(f'c.{name}' for name in names)}"
+            f" WINDOW w AS (PARTITION BY {', '.join(f'c.{k}' for k in ours)}"
             f" ORDER BY c.ordinal, c.row_number))"
             f" SELECT r.ordinal, r.row_number, {index},"
             f" CASE WHEN {kept_key} IS NULL THEN r.first_ordinal END,"

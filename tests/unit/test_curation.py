@@ -490,6 +490,26 @@ def test_a_batch_that_was_judged_keeps_its_verdict_and_its_files(desk: Desk) -> 
     assert len(keys) == 1
 
 
+def test_a_failed_verdict_stands_too(desk: Desk) -> None:
+    rule = SetRule("many", Metric.ROW_COUNT, (), Expectation(minimum=5))
+    batch = desk.deliver(orders(set_rules=(rule,)), {A: [row(1)]})
+    first = desk.curate(batch)
+    assert not first.passed
+    assert desk.curate(batch, attempt="attempt-2") == first
+
+
+def test_whoever_dies_between_verdict_and_ledger_is_made_up_for(desk: Desk, aws: Any) -> None:
+    batch = desk.deliver(orders(), {A: [row(1)]})
+    whole, desk.ledger = desk.ledger, DynamoLedger(aws("dynamodb"), "no-such-table")
+    with pytest.raises(aws("dynamodb").exceptions.ResourceNotFoundException):
+        desk.curate(batch)
+    desk.ledger = whole
+    left = read_verdict(desk.store, "orders", PARTITION, batch.manifest.batch_id)
+    assert desk.states(left) == {"a.csv": (State.VALIDATED, None)}
+    assert desk.curate(batch, attempt="attempt-2") == left
+    assert desk.states(left) == {"a.csv": (State.CURATED, None)}
+
+
 def test_a_second_judgement_stages_under_names_of_its_own(desk: Desk) -> None:
     batch = desk.deliver(orders(), {A: [row(1), row(2)]})
     first = desk.curate(batch)

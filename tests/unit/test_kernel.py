@@ -371,6 +371,20 @@ def test_a_rule_that_cannot_be_executed_is_refused_before_any_row(bad: RowRule) 
         compile_kernel(one_column(INT, bad))
 
 
+@pytest.mark.parametrize("name", ["check_output", "failure_case", "index", "self", "text"])
+def test_a_column_may_be_called_as_something_of_a_librarys_own(name: str) -> None:
+    contract = orders(
+        columns=(column(name, L.INTEGER),),
+        row_rules=(
+            RowRule("low", (name,), Within(1), ReasonCode.RANGE),
+            RowRule("high", (name,), Holds(f'"{name}" < 9'), ReasonCode.RULE),
+        ),
+    )
+    block = curate(contract, {name: "0"}, {name: "5"}, {name: "10"})
+    assert values(block, name) == [5]
+    assert reasons(block) == [[("RANGE", name)], [("RULE", name)]]
+
+
 def test_pandera_cannot_be_switched_off_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     from pandera.config import ValidationDepth, config_context
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from service_core.canonical import accepted_schema
 from service_core.contract.model import Contract, LogicalType
-from service_core.uniqueness import Duplicates, Key, KeyWatch
+from service_core.key_watch import Key, KeyWatch
+from service_core.uniqueness import Duplicates
 from tests.canonical_batches import column, landed, orders
 
 A, B, C = landed("a.csv"), landed("b.csv"), landed("c.csv")
@@ -139,6 +140,29 @@ def test_the_second_key_is_judged_among_what_the_first_has_left(
     _, messages, keys = bench.duplicates.among(bench.table)
     assert keys == [("id",), ("email",)]
     assert messages == [f"same id as row 1 of {A.key}", f"same email as row 1 of {A.key}"]
+
+
+@pytest.mark.parametrize("name", ["ordinal", "row_number", "source_key", "kept_row", "order"])
+def test_a_key_may_be_called_as_something_of_ours(tmp_path: Path, name: str) -> None:
+    contract = orders(columns=(column(name, LogicalType.STRING, primary_key=1),), row_rules=())
+    rows = [
+        {name: key, "_source_object_id": A.id, "_source_row": number}
+        for number, key in enumerate("xyx", start=1)
+    ]
+    table = pa.Table.from_pylist(rows, accepted_schema(contract))
+    path = tmp_path / "staged.parquet"
+    pq.write_table(table, path)
+    watch = KeyWatch(contract)
+    watch.add(table)
+    duplicates = Duplicates(contract, OBJECTS, [path], tmp_path)
+
+    def published(key: Key) -> Iterator[pa.RecordBatch]:
+        old = [{name: "y", "_source_key": "old.csv", "_source_row": 1}]
+        yield from pa.Table.from_pylist(old).to_batches()
+
+    duplicates.find(watch, published)
+    assert [(one.count, one.row) for one in duplicates.settle([A.id])] == [(2, 2)]
+    assert duplicates.distinct((name,), by_object=False) == {None: (1, 1)}
 
 
 def test_distinct_values_are_counted_of_the_rows_that_are_left(tmp_path: Path) -> None:

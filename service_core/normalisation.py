@@ -1,0 +1,67 @@
+"""Normalisation: what is done to a column's text before its type is tested.
+
+In this order: trim, case, null spellings. Nothing is done that the contract does not name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from service_core.contract.model import Case, Column, Contract, Normalisation
+
+if TYPE_CHECKING:
+    import polars as pl
+
+#: What `trim` takes off: ASCII white space.
+WHITE_SPACE = " \t\n\r\x0b\x0c"
+
+
+def text_rows(contract: Contract, raw: pl.DataFrame) -> pl.DataFrame:
+    """Every landed column's text after trim, case and null spellings."""
+    landed = contract.landed_columns
+    folded = raw.with_columns(_folded(raw[c.name], c.normalisation) for c in landed)
+    nulls = contract.format.dialect.null_values
+    return folded.with_columns(_without_nulls(c, nulls) for c in landed)
+
+
+def _folded(text: pl.Series, folding: Normalisation) -> pl.Series:
+    """Text after trim and case.
+
+    Only the rows that need it are folded: most need nothing, and changing the case of 2M short
+    texts takes 0.2 s of CPU where looking for those that need it takes 0.03 s.
+    """
+    telltales = []
+    if folding.trim:
+        telltales.append(rf"\A[{WHITE_SPACE}]|[{WHITE_SPACE}]\z")
+    if folding.case is not None:
+        ascii_letters = "a-z" if folding.case is Case.UPPER else "A-Z"
+        telltales.append(rf"[{ascii_letters}]|[^\x00-\x7F]")
+    if not telltales:
+        return text
+    rows = text.str.contains("|".join(telltales)).fill_null(False).arg_true()
+    if rows.is_empty():
+        return text
+    changed = text.gather(rows)
+    if folding.trim:
+        changed = changed.str.strip_chars(WHITE_SPACE)
+    if folding.case is Case.UPPER:
+        changed = changed.str.to_uppercase()
+    if folding.case is Case.LOWER:
+        changed = changed.str.to_lowercase()
+    return text.clone().scatter(rows, changed)
+
+
+def _without_nulls(column: Column, null_values: Sequence[str]) -> pl.Expr:
+    """Folded text, null where it is a spelling of null."""
+    import polars as pl
+
+    text = pl.col(column.name)
+    spellings = pl.Series([*null_values, *column.normalisation.null_if], dtype=pl.String())
+    # Spellings are folded as the text is, so that `NULL` still means null in lower case.
+    folded = _folded(spellings, column.normalisation)
+    nulls = list(dict.fromkeys([*spellings.to_list(), *folded.to_list()]))
+    if not nulls:
+        return text
+    spelled = text == nulls[0] if len(nulls) == 1 else text.is_in(nulls)
+    return pl.when(spelled.not_()).then(text).alias(column.name)
