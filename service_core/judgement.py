@@ -303,8 +303,7 @@ def _outcome(name: str) -> pl.Expr:
 def _check(outcome: pl.Expr) -> Callable[[Any], pl.LazyFrame | bool]:
     """A check as pandera runs it: true where no row fails, else the outcome of each row.
 
-    Given a column of outcomes, pandera goes over it eight times even where all of them are true:
-    20 checks of 2M rows take 0.6 s of CPU that way, and 0.25 s this way.
+    Given a column of outcomes, pandera goes over it eight times even where all of them are true.
     """
 
     def check(data: Any) -> pl.LazyFrame | bool:
