@@ -199,6 +199,36 @@ def up(port: int, aws_port: int, sensor_seconds: int) -> None:
         click.echo("\nStopped.")
 
 
+@main.command("bootstrap")
+def bootstrap_command() -> None:
+    """Create what the platform stands on, in the AWS that the environment names.
+
+    Buckets, ledger table, event bus, topic and Glue database; what is there already stays as it
+    is, so the command can be repeated. .env.example lists the variables.
+
+    \b
+    Example:
+      LAKEGATE_ENV=staging LAKEGATE_NAME_PREFIX=our-lake lakegate bootstrap
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    from deploy.bootstrap import BootstrapError, bootstrap
+    from resources.aws import clients
+    from service_core.layout import Zone
+
+    settings = _settings()
+    try:
+        bootstrap(settings, clients(settings))
+    except (BootstrapError, BotoCoreError, ClientError) as problem:
+        _fail(f"AWS could not be prepared: {problem}", SYSTEM_FAILED)
+    for zone in Zone:
+        click.echo(f"bucket   {settings.bucket(zone)}")
+    click.echo(f"ledger   {settings.ledger_table}")
+    click.echo(f"bus      {settings.event_bus}")
+    click.echo(f"topic    {settings.alerts_topic}")
+    click.echo(f"database {settings.database}")
+
+
 @main.command()
 @click.argument("files", nargs=-1, required=True, type=_FILE, metavar="FILE...")
 @click.option("--dataset", required=True, metavar="NAME", help="Whose landing prefix to use.")

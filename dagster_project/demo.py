@@ -158,8 +158,10 @@ def _quarantined_table(verdicts: Sequence[Verdict]) -> Table:
     for outcome in _by_name(f for v in verdicts for f in v.files if f.findings):
         name = outcome.source_object.key.rpartition("/")[2]
         for finding in outcome.findings:
-            what = "whole file" if finding.scope == "file" else f"{finding.count:,} rows"
-            line = f"line {finding.line}: " if finding.line is not None else ""
+            rows = f"{finding.count:,} row{'s' * (finding.count != 1)}"
+            what = "whole file" if finding.scope == "file" else rows
+            said_already = finding.message.startswith(f"line {finding.line}")
+            line = "" if finding.line is None or said_already else f"line {finding.line}: "
             table.add_row(escape(name), what, finding.code.value, escape(line + finding.message))
             name = ""
     return table
@@ -170,6 +172,12 @@ def _by_name(outcomes: Iterable[FileOutcome]) -> list[FileOutcome]:
 
 
 # --- The whole ------------------------------------------------------------------------------------
+
+
+def demo_console() -> Console:
+    """The terminal; or, for a file or a pipe, lines long enough for the tables."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=140)
 
 
 def run_demo(*, once: bool, port: int = 3000, console: Console | None = None) -> int:
@@ -187,7 +195,7 @@ def run_demo(*, once: bool, port: int = 3000, console: Console | None = None) ->
     from dagster_project.up import UpError
     from deploy.local.embedded import EmbeddedAwsError
 
-    console = console or Console(highlight=False)
+    console = console or demo_console()
     try:
         with demonstrated(port, console) as up:
             _print_where_to_look(up.ui, console)

@@ -8,8 +8,7 @@ so.
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -68,21 +67,25 @@ class Standing:
         )
 
 
-def standing(
-    object_ids: Sequence[str], entries: Mapping[str, Entry], statuses: Iterable[str]
-) -> Standing:
-    """Where things stand, from the ledger's entries and the names of the runs' statuses."""
-    by_status = Counter(statuses)
-    ended = sum(by_status[s] for s in ("SUCCESS", "FAILURE", "CANCELED"))
-    queued = sum(by_status[s] for s in ("QUEUED", "NOT_STARTED"))
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """How many runs there are, in all and by where they stand."""
+
+    total: int
+    queued: int
+    finished: int
+
+
+def standing(object_ids: Sequence[str], entries: Mapping[str, Entry], runs: Runs) -> Standing:
+    """Where things stand, from the ledger's entries and the numbers of runs."""
     return Standing(
         landed=len(object_ids),
         noticed=sum(i in entries for i in object_ids),
         done=sum(entries[i].state in END_STATES for i in object_ids if i in entries),
-        runs=by_status.total(),
-        queued=queued,
-        running=by_status.total() - ended - queued,
-        finished=ended,
+        runs=runs.total,
+        queued=runs.queued,
+        running=runs.total - runs.queued - runs.finished,
+        finished=runs.finished,
     )
 
 
@@ -103,8 +106,21 @@ class Watch:
             if i not in self.entries or self.entries[i].state not in END_STATES
         ]
         self.entries.update(self.ledger.entries(open_ids))
-        runs = self.instance.get_runs()
-        return standing(self.object_ids, self.entries, (run.status.value for run in runs))
+        return standing(self.object_ids, self.entries, runs_of(self.instance))
+
+
+def runs_of(instance: DagsterInstance) -> Runs:
+    """The numbers of an instance's runs, counted where they lie: each run carries a selection of
+    all its checks, which is much to load every second."""
+    from dagster import DagsterRunStatus, RunsFilter
+
+    def count(*statuses: DagsterRunStatus) -> int:
+        return instance.get_runs_count(RunsFilter(statuses=list(statuses)))
+
+    # Finished ones first: a run that moves on between two counts is then seen as running.
+    finished = count(DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED)
+    queued = count(DagsterRunStatus.QUEUED, DagsterRunStatus.NOT_STARTED)
+    return Runs(total=instance.get_runs_count(), queued=queued, finished=finished)
 
 
 def wait_until_over(watch: Watch, console: Console, *, silence: float = SILENCE_SECONDS) -> None:

@@ -315,15 +315,13 @@ def _address(given: str | None) -> Iterator[str]:
     if given is not None:
         yield given.rstrip("/")
         return
-    from rich.console import Console
-
-    from dagster_project.demo import DemoError, demonstrated
+    from dagster_project.demo import DemoError, demo_console, demonstrated
     from dagster_project.standing import StuckError
     from dagster_project.up import UpError
     from deploy.local.embedded import EmbeddedAwsError
 
     try:
-        with demonstrated(0, Console(highlight=False)) as up:
+        with demonstrated(0, demo_console()) as up:
             yield up.ui
     except (DemoError, StuckError, UpError, EmbeddedAwsError) as problem:
         raise Unpictured(str(problem)) from problem
@@ -341,9 +339,8 @@ def main() -> int:
         parser.error("give the address of a running UI, or --demo")
     try:
         find_browser()
-        pictures = take(
-            options.address.rstrip("/"), options.dataset, options.location, options.into
-        )
+        with _address(options.address) as address:
+            pictures = take(address, options.dataset, options.location, options.into)
     except Unpictured as error:
         print(error, file=sys.stderr)
         return 1

@@ -139,7 +139,7 @@ REASONS: dict[ReasonCode, Reason] = _table(
         _VALIDATION,
         _FILE,
         "The file arrived after its partition's window had closed.",
-        "Set landing.late to allow, or replay the file with force.",
+        "Set landing.late to allow and materialise the partition again.",
     ),
     (
         _C.UNSUPPORTED_EXTENSION,
@@ -402,7 +402,7 @@ REASONS: dict[ReasonCode, Reason] = _table(
     ),
     (
         _C.PROCESSING_FAILURE,
-        _CURATION,
+        _VALIDATION,
         _FILE,
         "Processing this file failed for a reason that is not known to be the data's.",
         "See the recorded failure, then replay the file.",

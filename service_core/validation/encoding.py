@@ -32,7 +32,8 @@ def to_utf8(chunks: Iterable[bytes], encoding: str, *, lines: bool, nul: bool) -
     """
     name = codecs.lookup(encoding).name
     is_utf8 = name in ("utf-8", "utf-8-sig", "ascii")
-    decoder = codecs.getincrementaldecoder("ascii" if name == "ascii" else encoding)("strict")
+    # Python's own utf-8-sig decoder forgets a byte order mark that is cut short by the file's end.
+    decoder = codecs.getincrementaldecoder("utf-8" if name == "utf-8-sig" else name)("strict")
     line, since_line_end, first, clean = 1, 0, True, True
     for chunk in _with_end(chunks):
         if is_utf8 and clean and not first and chunk and chunk.isascii():

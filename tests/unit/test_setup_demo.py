@@ -7,10 +7,19 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from dagster import DagsterInstance, DagsterRun, DagsterRunStatus
 from rich.console import Console
 
 from dagster_project.demo import Delivery, DemoError, Published, deliveries, print_outcome
-from dagster_project.standing import Standing, StuckError, Watch, standing, wait_until_over
+from dagster_project.standing import (
+    Runs,
+    Standing,
+    StuckError,
+    Watch,
+    runs_of,
+    standing,
+    wait_until_over,
+)
 from service_core.ledger import Entry, State
 from service_core.reasons import ReasonCode, Scope
 from service_core.source_object import SourceObject
@@ -62,36 +71,42 @@ def entries(**states: State) -> dict[str, Entry]:
 
 
 @pytest.mark.parametrize(
-    ("ledger", "runs", "over"),
+    ("ledger", "finished", "over"),
     [
-        pytest.param({}, [], False, id="nothing was noticed yet"),
-        pytest.param(entries(a=State.PUBLISHED), ["SUCCESS"], False, id="one is not known"),
+        pytest.param({}, 2, False, id="nothing was noticed yet"),
+        pytest.param(entries(a=State.PUBLISHED), 2, False, id="one is not known"),
         pytest.param(
-            entries(a=State.PUBLISHED, b=State.CURATED), ["SUCCESS", "SUCCESS"], False,
+            entries(a=State.PUBLISHED, b=State.CURATED), 2, False,
             id="one is judged and not published",
         ),
         pytest.param(
-            entries(a=State.PUBLISHED, b=State.QUARANTINED), ["SUCCESS", "STARTED"], False,
+            entries(a=State.PUBLISHED, b=State.QUARANTINED), 1, False,
             id="a run has still something to say",
         ),
         pytest.param(
-            entries(a=State.PUBLISHED, b=State.QUARANTINED), ["SUCCESS", "FAILURE"], True,
+            entries(a=State.PUBLISHED, b=State.QUARANTINED), 2, True,
             id="all are at their end, one in a run that a check stopped",
         ),
     ],
 )  # fmt: skip
 def test_it_is_over_when_every_file_and_every_run_has_ended(
-    ledger: dict[str, Entry], runs: list[str], over: bool
+    ledger: dict[str, Entry], finished: int, over: bool
 ) -> None:
-    assert standing(["a", "b"], ledger, runs).over is over
+    assert standing(["a", "b"], ledger, Runs(total=2, queued=0, finished=finished)).over is over
 
 
 def test_runs_are_counted_by_where_they_are() -> None:
-    statuses = ["QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING", "SUCCESS", "CANCELED"]
+    waiting = [DagsterRunStatus.NOT_STARTED, DagsterRunStatus.NOT_STARTED]
+    underway = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
+    ended = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
+    with DagsterInstance.ephemeral() as instance:
+        for status in waiting + underway + ended:
+            instance.add_run(DagsterRun(job_name="orders_ingest", status=status))
 
-    now = standing(["a"], {}, statuses)
-
-    assert now == Standing(landed=1, noticed=0, done=0, runs=7, queued=2, running=3, finished=2)
+        assert runs_of(instance) == Runs(total=8, queued=2, finished=3)
+        assert standing(["a"], {}, runs_of(instance)) == Standing(
+            landed=1, noticed=0, done=0, runs=8, queued=2, running=3, finished=3
+        )
 
 
 class Ledger:
@@ -107,11 +122,6 @@ class Ledger:
         return {i: known[i] for i in object_ids if i in known}
 
 
-class NoRuns:
-    def get_runs(self) -> list[object]:
-        return []
-
-
 def test_elsewhere_than_on_a_terminal_each_change_is_a_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -121,7 +131,8 @@ def test_elsewhere_than_on_a_terminal_each_change_is_a_line(
     )
     out = StringIO()
 
-    wait_until_over(Watch(ledger, NoRuns(), ["a", "b"]), Console(file=out))  # type: ignore[arg-type]
+    with DagsterInstance.ephemeral() as instance:
+        wait_until_over(Watch(ledger, instance, ["a", "b"]), Console(file=out))  # type: ignore[arg-type]
 
     lines = out.getvalue().splitlines()
     assert [line.split(" files noticed")[0].strip() for line in lines] == [
@@ -134,9 +145,13 @@ def test_silence_ends_the_wait_with_a_sentence_that_names_a_file(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("dagster_project.standing._LOOK_SECONDS", 0.0)
-    watch = Watch(Ledger(entries(a=State.VALIDATED)), NoRuns(), ["a"])  # type: ignore[arg-type]
+    ledger = Ledger(entries(a=State.VALIDATED))
 
-    with pytest.raises(StuckError, match=r"orders/a\.csv in state validated"):
+    with (
+        DagsterInstance.ephemeral() as instance,
+        pytest.raises(StuckError, match=r"orders/a\.csv in state validated"),
+    ):
+        watch = Watch(ledger, instance, ["a"])  # type: ignore[arg-type]
         wait_until_over(watch, Console(file=StringIO()), silence=0.05)
 
 
