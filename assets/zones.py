@@ -5,8 +5,7 @@ of it. Steps hand nothing to each other in memory: every one finds its batch by 
 and its input where the step before left it, so any of them can be run alone, again, or elsewhere.
 """
 
-from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from collections.abc import Iterator
 
 from dagster import (
     AssetCheckKey,
@@ -15,10 +14,8 @@ from dagster import (
     AssetKey,
     AssetMaterialization,
     AssetsDefinition,
-    AssetSpec,
     Backoff,
     Failure,
-    FreshnessPolicy,
     Jitter,
     MaterializeResult,
     RetryPolicy,
@@ -29,7 +26,6 @@ from assets import keys
 from assets.checks import check_results, check_specs
 from assets.metadata import (
     curated_metadata,
-    definition_metadata,
     published_metadata,
     quarantined_files_metadata,
     quarantined_rows_metadata,
@@ -37,6 +33,7 @@ from assets.metadata import (
     validated_metadata,
 )
 from assets.partitions import partitions_of
+from assets.specs import asset_specs
 from assets.working import Work, working
 from resources.catalog import CatalogResource
 from resources.ledger import LedgerResource
@@ -44,7 +41,7 @@ from resources.object_store import ObjectStoreResource
 from resources.table_schema import TableSchemaError
 from resources.telemetry import EventsResource
 from service_core.announcements import announce_validation, announce_verdict, taken_whole
-from service_core.contract.model import Contract, Processing
+from service_core.contract.model import Contract, Engine, Processing
 from service_core.curation import curate_batch
 from service_core.elt import elt_verdict
 from service_core.gate import GateClosedError
@@ -73,76 +70,6 @@ def dataset_assets(contract: Contract) -> list[AssetsDefinition]:
     if contract.processing is Processing.ELT:
         return [_raw(contract), _validated_text(contract)]
     return [_raw(contract), _validated(contract), _curated(contract), _published(contract)]
-
-
-def asset_specs(contract: Contract) -> dict[str, AssetSpec]:
-    """What Dagster knows about each asset of a data set, by name."""
-    dataset = contract.dataset
-    raw, validated, curated = keys.raw(dataset), keys.validated(dataset), keys.curated(dataset)
-    into_table = {"iceberg"} if contract.processing is Processing.ELT else set()
-    return {
-        "raw": _spec(
-            contract, "raw", raw, {"s3", contract.format.type.value},
-            "Files as their producer landed them. Never written, moved or deleted.",
-            skippable=True,
-        ),
-        "validated": _spec(
-            contract, "validated", validated, {"parquet"} | into_table,
-            "Files that can be read, as canonical text: every column as it arrived.",
-            deps=[raw],
-        ),
-        "quarantined_files": _spec(
-            contract, "quarantine", keys.quarantined_files(dataset), {"s3"},
-            "Files that were refused, untouched, each with its reason.",
-            deps=[raw], skippable=True,
-        ),
-        "curated": _spec(
-            contract, "curated", curated, {"polars", "pandera"},
-            "Typed rows that keep the contract's rules, staged behind the gate.",
-            deps=[validated],
-        ),
-        "quarantined_rows": _spec(
-            contract, "quarantine", keys.quarantined_rows(dataset), {"parquet"},
-            "Rows that were diverted, with all their text and their reasons.",
-            deps=[validated], skippable=True,
-        ),
-        "published": _spec(
-            contract, "published", keys.published(dataset), {"iceberg"},
-            "The table that readers query. A batch enters it in one commit, or not at all.",
-            deps=[curated], freshness=contract.freshness,
-        ),
-    }  # fmt: skip
-
-
-def _spec(
-    contract: Contract,
-    zone: str,
-    key: AssetKey,
-    kinds: set[str],
-    what: str,
-    *,
-    deps: Sequence[AssetKey] = (),
-    skippable: bool = False,
-    freshness: timedelta | None = None,
-) -> AssetSpec:
-    """The zone is one of the kinds: the UI's boxes show a key's last part, the data set, alone."""
-    return AssetSpec(
-        key,
-        deps=deps,
-        skippable=skippable,
-        freshness_policy=FreshnessPolicy.time_window(freshness) if freshness else None,
-        description=f"{what}\n\n{contract.description}".strip(),
-        group_name=contract.dataset,
-        kinds={zone, *kinds},
-        owners=[contract.owner] if contract.owner else None,
-        tags={
-            "dataset": contract.dataset,
-            "zone": zone,
-            **{tag.replace(" ", "-"): "" for tag in contract.tags},
-        },
-        code_version=contract.hash,
-        metadata=definition_metadata(contract, text=zone in ("raw", "validated")),
-    )
 
 
 def _raw(contract: Contract) -> AssetsDefinition:
@@ -218,6 +145,11 @@ def _curated(contract: Contract) -> AssetsDefinition:
         events: EventsResource,
     ) -> Results:
         with working(context, contract, object_store, step="curated") as work:
+            if contract.engine not in (Engine.AUTO, Engine.IN_PROCESS):
+                context.log.warning(
+                    f"The contract asks for the engine {contract.engine}, which this release does "
+                    "not run; the batch is curated in process."
+                )
             record = _record(work)
             verdict = curate_batch(
                 contract,
@@ -269,7 +201,7 @@ def _validated_text(contract: Contract) -> AssetsDefinition:
 
     @multi_asset(
         name=f"{dataset}_validated",
-        specs=[specs["validated"], specs["quarantined_files"]],
+        specs=[specs["validated"], specs["quarantined_files"], specs["quarantined_rows"]],
         check_specs=check_specs(contract, keys.validated(dataset)),
         partitions_def=partitions_of(contract.landing),
         retry_policy=SYSTEM_RETRIES,
@@ -290,6 +222,7 @@ def _validated_text(contract: Contract) -> AssetsDefinition:
             if verdict.passed:
                 _publish(contract, work, book, catalog.catalog(), bus)
             yield from _validated_results(context, contract, work, record, verdict)
+            yield from _quarantined_rows_results(context, contract, work, verdict)
 
     return validated
 
@@ -385,18 +318,25 @@ def _curated_results(
             partition=context.partition_key,
             metadata=quarantined_files_metadata(whole, work.manifest, work.store),
         )
-    rows_key, key = keys.quarantined_rows(dataset), keys.curated(dataset)
-    if verdict.quarantined_rows and rows_key in context.selected_asset_keys:
-        preview = preview_rows(contract, verdict, work.store, work.run.scratch)
-        yield MaterializeResult(
-            asset_key=rows_key,
-            metadata=quarantined_rows_metadata(verdict, work.manifest, work.store, preview),
-        )
+    key = keys.curated(dataset)
+    yield from _quarantined_rows_results(context, contract, work, verdict)
     if key in context.selected_asset_keys:
         yield MaterializeResult(
             asset_key=key,
             metadata=curated_metadata(verdict, work.manifest, work.store, keys.published(dataset)),
             check_results=_selected_checks(context, verdict, key),
+        )
+
+
+def _quarantined_rows_results(
+    context: AssetExecutionContext, contract: Contract, work: Work, verdict: Verdict
+) -> Results:
+    key = keys.quarantined_rows(contract.dataset)
+    if verdict.quarantined_rows and key in context.selected_asset_keys:
+        preview = preview_rows(contract, verdict, work.store, work.run.scratch)
+        yield MaterializeResult(
+            asset_key=key,
+            metadata=quarantined_rows_metadata(verdict, work.manifest, work.store, preview),
         )
 
 
