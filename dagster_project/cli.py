@@ -114,9 +114,9 @@ def ingest(
     if as_json:
         click.echo(json.dumps(report.to_json(), ensure_ascii=True))
     else:
-        from rich.console import Console
+        from dagster_project.report import wide_console
 
-        report.print(Console(highlight=False))
+        report.print(wide_console())
         if export_folder is not None:
             click.echo(f"\nExported to {export_folder}.")
     sys.exit(0 if report.all_published else QUARANTINED)

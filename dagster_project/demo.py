@@ -23,6 +23,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dagster_project.flights import FlightsMissing, cut_days
+from dagster_project.report import wide_console
 from dagster_project.standing import StuckError, Watch, wait_until_over
 from service_core.layout import Zone
 
@@ -174,12 +175,6 @@ def _by_name(outcomes: Iterable[FileOutcome]) -> list[FileOutcome]:
 # --- The whole ------------------------------------------------------------------------------------
 
 
-def demo_console() -> Console:
-    """The terminal; or, for a file or a pipe, lines long enough for the tables."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=140)
-
-
 def run_demo(*, once: bool, port: int = 3000, console: Console | None = None) -> int:
     """Start the platform, land the demo's files, show what becomes of them.
 
@@ -195,7 +190,7 @@ def run_demo(*, once: bool, port: int = 3000, console: Console | None = None) ->
     from dagster_project.up import UpError
     from deploy.local.embedded import EmbeddedAwsError
 
-    console = console or demo_console()
+    console = console or wide_console()
     try:
         with demonstrated(port, console) as up:
             _print_where_to_look(up.ui, console)

@@ -15,6 +15,12 @@ from service_core.validation.record import Finding
 from service_core.verdict import FileOutcome, FileStatus, Verdict
 
 
+def wide_console() -> Console:
+    """The terminal; or, for a file or a pipe, lines long enough that no table is folded."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_PIPE_WIDTH)
+
+
 @dataclass(frozen=True, slots=True)
 class IngestReport:
     """The outcome of an ingest.
@@ -106,6 +112,7 @@ class IngestReport:
 
 
 _FILES_SHOWN = 40
+_PIPE_WIDTH = 200
 _STATUS = {
     FileStatus.PUBLISHED: "[green]published[/]",
     FileStatus.PARTIAL: "[yellow]partly published[/]",

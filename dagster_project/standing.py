@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 #: A source object in one of these has come to its end.
 END_STATES = frozenset({State.PUBLISHED, State.QUARANTINED, State.SUPERSEDED})
-_LOOK_SECONDS = 1.0
+_LOOK_SECONDS = 2.0
 #: Without any change for so long, something is broken: the longest silence of a sound run is that
 #: of a process that starts.
 SILENCE_SECONDS = 180.0

@@ -44,7 +44,7 @@ query Checks {
           executionForLatestMaterialization {
             status
             runId
-            evaluation { severity }
+            evaluation { severity metadataEntries { __typename } }
           }
         }
       }
@@ -231,15 +231,16 @@ def _page_address(port: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class FailedCheck:
-    """A check whose last evaluation failed."""
+    """A check whose last evaluation failed; `samples`, whether it shows rows at fault."""
 
     asset: tuple[str, ...]
     name: str
     severity: str
+    samples: bool
 
 
 def failed_checks(address: str) -> tuple[FailedCheck, ...]:
-    """The failed checks, those that block publication first.
+    """The failed checks, those that show rows at fault first, and errors before warnings.
 
     Raises:
         Unpictured: nothing answers at `address`.
@@ -262,10 +263,19 @@ def failed_checks(address: str) -> tuple[FailedCheck, ...]:
         for check in node["assetChecksOrError"].get("checks", []):
             execution = check["executionForLatestMaterialization"]
             if execution is not None and execution["status"] == "FAILED":
-                severity = (execution["evaluation"] or {}).get("severity", "ERROR")
-                asset = tuple(node["assetKey"]["path"])
-                found.append(FailedCheck(asset, check["name"], severity))
-    return tuple(sorted(found, key=lambda c: (c.severity != "ERROR", c.asset, c.name)))
+                evaluation = execution["evaluation"] or {"severity": "ERROR", "metadataEntries": []}
+                kinds = {entry["__typename"] for entry in evaluation["metadataEntries"]}
+                found.append(
+                    FailedCheck(
+                        asset=tuple(node["assetKey"]["path"]),
+                        name=check["name"],
+                        severity=evaluation["severity"],
+                        samples="TableMetadataEntry" in kinds,
+                    )
+                )
+    return tuple(
+        sorted(found, key=lambda c: (not c.samples, c.severity != "ERROR", c.asset, c.name))
+    )
 
 
 # --- The pictures --------------------------------------------------------------------------------
@@ -315,13 +325,14 @@ def _address(given: str | None) -> Iterator[str]:
     if given is not None:
         yield given.rstrip("/")
         return
-    from dagster_project.demo import DemoError, demo_console, demonstrated
+    from dagster_project.demo import DemoError, demonstrated
+    from dagster_project.report import wide_console
     from dagster_project.standing import StuckError
     from dagster_project.up import UpError
     from deploy.local.embedded import EmbeddedAwsError
 
     try:
-        with demonstrated(0, demo_console()) as up:
+        with demonstrated(0, wide_console()) as up:
             yield up.ui
     except (DemoError, StuckError, UpError, EmbeddedAwsError) as problem:
         raise Unpictured(str(problem)) from problem
