@@ -18,11 +18,28 @@ WHITE_SPACE = " \t\n\r\x0b\x0c"
 
 
 def text_rows(contract: Contract, raw: pl.DataFrame) -> pl.DataFrame:
-    """Every landed column's text after trim, case and null spellings."""
+    """Every landed column's text after trim, case and null spellings.
+
+    Most columns of most blocks hold no spelling of null, and those are not written anew.
+    """
+    import polars as pl
+
     landed = contract.landed_columns
     folded = raw.with_columns(_folded(raw[c.name], c.normalisation) for c in landed)
     nulls = contract.format.dialect.null_values
-    return folded.with_columns(_without_nulls(c, nulls) for c in landed)
+    spelled = {
+        column.name: pl.any_horizontal(pl.col(column.name) == text for text in spellings)
+        for column in landed
+        if (spellings := _null_spellings(column, nulls))
+    }
+    if not spelled:
+        return folded
+    found = folded.select(is_null.any().alias(name) for name, is_null in spelled.items())
+    return folded.with_columns(
+        pl.when(spelled[name].not_()).then(pl.col(name)).alias(name)
+        for name, holds_some in found.row(0, named=True).items()
+        if holds_some
+    )
 
 
 def _folded(text: pl.Series, folding: Normalisation) -> pl.Series:
@@ -52,16 +69,11 @@ def _folded(text: pl.Series, folding: Normalisation) -> pl.Series:
     return text.clone().scatter(rows, changed)
 
 
-def _without_nulls(column: Column, null_values: Sequence[str]) -> pl.Expr:
-    """Folded text, null where it is a spelling of null."""
+def _null_spellings(column: Column, null_values: Sequence[str]) -> list[str]:
+    """What means null in a column, as it is written and folded as the column's text is, so that
+    `NULL` still means null in lower case."""
     import polars as pl
 
-    text = pl.col(column.name)
-    spellings = pl.Series([*null_values, *column.normalisation.null_if], dtype=pl.String())
-    # Spellings are folded as the text is, so that `NULL` still means null in lower case.
-    folded = _folded(spellings, column.normalisation)
-    nulls = list(dict.fromkeys([*spellings.to_list(), *folded.to_list()]))
-    if not nulls:
-        return text
-    spelled = text == nulls[0] if len(nulls) == 1 else text.is_in(nulls)
-    return pl.when(spelled.not_()).then(text).alias(column.name)
+    written = pl.Series([*null_values, *column.normalisation.null_if], dtype=pl.String())
+    folded = _folded(written, column.normalisation)
+    return list(dict.fromkeys([*written.to_list(), *folded.to_list()]))
