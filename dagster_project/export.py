@@ -12,7 +12,7 @@ from dagster_project.report import IngestReport
 from dagster_project.session import Session
 from resources.catalog import CatalogResource
 from resources.object_store import ObjectStoreResource
-from service_core.canonical import accepted_schema, quarantined_schema
+from service_core.canonical import quarantined_schema
 from service_core.contract.model import Contract
 from service_core.ports import ObjectStore
 
@@ -24,11 +24,8 @@ def export_outcome(
     `verdicts/<batch id>.json` below `folder`. Empty tables are written with their columns."""
     store = ObjectStoreResource.of(session.settings).store()
     catalog = CatalogResource.of(session.settings).catalog()
-    _write(
-        folder / "published" / f"{contract.dataset}.parquet",
-        accepted_schema(contract),
-        catalog.scan(contract),
-    )
+    published = catalog.scan(contract)
+    _write(folder / "published" / f"{contract.dataset}.parquet", published.schema, published)
     staged = [s.uri for verdict in report.verdicts for s in verdict.quarantined_rows]
     _write(
         folder / "quarantine" / f"{contract.dataset}_rows.parquet",

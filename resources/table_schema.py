@@ -74,26 +74,11 @@ def table_columns(contract: Contract) -> tuple[TableColumn, ...]:
     """What the table of a data set holds, in order."""
     docs = {**{c.name: c.description for c in contract.columns}, **_ORIGIN}
     schema = (
-        _text_schema(contract)
+        canonical.text_schema(contract)
         if contract.processing is Processing.ELT
         else canonical.accepted_schema(contract)
     )
     return tuple(TableColumn(f.name, f.type, docs.get(f.name, "")) for f in schema)
-
-
-def _text_schema(contract: Contract) -> pa.Schema:
-    """Canonical text with the whole origin, so that a key's newer version can take the place of
-    the older one's rows here too."""
-    return pa.schema(
-        [
-            *canonical.canonical_schema(contract),
-            (canonical.SOURCE_KEY, pa.string()),
-            (canonical.BATCH_ID, pa.string()),
-            (canonical.CONTRACT_VERSION, pa.string()),
-            (canonical.INGESTED_AT, pa.timestamp("us", tz="UTC")),
-            (canonical.PARTITION, pa.string()),
-        ]
-    )
 
 
 def plain(kind: pa.DataType) -> pa.DataType:

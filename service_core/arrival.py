@@ -120,16 +120,10 @@ def source_object_of(contract: Contract, bucket: str, listed: Listed) -> SourceO
     landing = contract.landing
     named = partition_of(landing, listed.key, now=listed.last_modified)
     partition = named or fallback_partition(landing, listed.last_modified)
-    return SourceObject(
-        bucket=bucket,
-        key=listed.key,
-        version_id=listed.version_id,
-        etag=listed.etag,
-        size=listed.size,
-        last_modified=listed.last_modified,
-        sequence=listed.sequence,
-        partition=partition,
-        partition_valid=named is not None,
+    return listed.filed_under(
+        bucket,
+        partition,
+        valid=named is not None,
         late=named is not None and is_late(landing, named, listed.last_modified),
     )
 

@@ -104,7 +104,8 @@ def accepted_schema(contract: Contract) -> pa.Schema:
 
 
 def text_schema(contract: Contract) -> pa.Schema:
-    """Rows of an ELT contract, as they are published: canonical text with the whole origin."""
+    """Rows of an ELT contract, as they are published: canonical text with the whole origin, so
+    that a key's newer version can take the place of the older one's rows here too."""
     return pa.schema(
         [
             *canonical_schema(contract),

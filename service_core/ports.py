@@ -36,6 +36,23 @@ class Listed:
     is_latest: bool
     sequence: int
 
+    def filed_under(
+        self, bucket: str, partition: str, *, valid: bool, late: bool = False
+    ) -> SourceObject:
+        """This version as a source object; `valid`, whether its key names that partition."""
+        return SourceObject(
+            bucket=bucket,
+            key=self.key,
+            version_id=self.version_id,
+            etag=self.etag,
+            size=self.size,
+            last_modified=self.last_modified,
+            sequence=self.sequence,
+            partition=partition,
+            partition_valid=valid,
+            late=late,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class ListingPage:

@@ -72,7 +72,7 @@ def _report(
     strangers: Sequence[Listed], store: ObjectStore, ledger: Ledger, events: Events, run: Run
 ) -> list[SourceObject]:
     bucket = store.bucket(Zone.RAW)
-    objects = [_source_object(bucket, o) for o in strangers]
+    objects = [o.filed_under(bucket, f"{o.last_modified:%Y-%m-%d}", valid=False) for o in strangers]
     known = ledger.entries([o.id for o in objects])
     new = [o for o in objects if o.id not in known or known[o.id].state is State.RECEIVED]
     for source_object in new:
@@ -117,17 +117,3 @@ def _report(
             ]
         )
     return new
-
-
-def _source_object(bucket: str, listed: Listed) -> SourceObject:
-    return SourceObject(
-        bucket=bucket,
-        key=listed.key,
-        version_id=listed.version_id,
-        etag=listed.etag,
-        size=listed.size,
-        last_modified=listed.last_modified,
-        sequence=listed.sequence,
-        partition=f"{listed.last_modified:%Y-%m-%d}",
-        partition_valid=False,
-    )
