@@ -42,7 +42,7 @@ from resources.table_schema import TableSchemaError
 from resources.telemetry import EventsResource
 from service_core.announcements import announce_validation, announce_verdict, taken_whole
 from service_core.contract.model import Contract, Engine, Processing
-from service_core.curation import curate_batch
+from service_core.curation.batch import curate_batch
 from service_core.elt import elt_verdict
 from service_core.gate import GateClosedError
 from service_core.ports import Catalog, Events, Ledger, ObjectMissingError

@@ -9,20 +9,20 @@ from __future__ import annotations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from service_core.conclusion import (
+from service_core.contract.model import Contract
+from service_core.curation.batch import add_malformed, download_parts, without
+from service_core.curation.conclusion import (
     Judged,
     conclude,
     record_in_ledger,
     standing_verdict,
     still_holds,
 )
-from service_core.contract.model import Contract
-from service_core.curation import add_malformed, download_parts, without
+from service_core.curation.settlement import Settlement, intolerable
+from service_core.curation.staging import Origins, blocks
 from service_core.manifest import Manifest
 from service_core.ports import Ledger, ObjectStore
 from service_core.run import Run
-from service_core.settlement import Settlement, intolerable
-from service_core.staging import Origins, blocks
 from service_core.validation.record import ValidationRecord
 from service_core.verdict import Verdict
 

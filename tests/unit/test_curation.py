@@ -24,7 +24,7 @@ from service_core.contract.model import (
     SetScope,
     Unit,
 )
-from service_core.curation import curate_batch
+from service_core.curation.batch import curate_batch
 from service_core.gate import open_gate, read_verdict
 from service_core.layout import Zone, quarantined_file_prefix
 from service_core.ledger import State

@@ -40,10 +40,10 @@ from service_core.contract.model import (
     Typed,
     Within,
 )
-from service_core.judgement import UnjudgeableRuleError
-from service_core.kernel import CuratedBlock, compile_kernel, curate_block
+from service_core.curation.judgement import UnjudgeableRuleError
+from service_core.curation.kernel import CuratedBlock, compile_kernel, curate_block
+from service_core.curation.tally import merge_samples, merge_tallies
 from service_core.reasons import ReasonCode, Severity
-from service_core.tally import merge_samples, merge_tallies
 from tests.canonical_batches import canonical, column, landed, orders, row
 
 A, B = landed("a.csv"), landed("b.csv")

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service_core.block_tally import arrived_samples
 from service_core.contract.model import PERSONAL_CLASSIFICATIONS, LogicalType
+from service_core.curation.block_tally import arrived_samples
 from service_core.masking import mask
 from tests.canonical_batches import canonical, column, landed, orders
 

@@ -25,7 +25,7 @@ from service_core.contract.model import (
     SetRule,
     Unit,
 )
-from service_core.set_rules import Figure, figure_of, holds, measure, merge_figures
+from service_core.curation.set_rules import Figure, figure_of, holds, measure, merge_figures
 from tests.canonical_batches import NOON, column, orders
 
 L = LogicalType

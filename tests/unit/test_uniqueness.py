@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from service_core.canonical import accepted_schema
 from service_core.contract.model import Contract, LogicalType
-from service_core.key_watch import Key, KeyWatch
-from service_core.uniqueness import Duplicates
+from service_core.curation.key_watch import Key, KeyWatch
+from service_core.curation.uniqueness import Duplicates
 from tests.canonical_batches import column, landed, orders
 
 A, B, C = landed("a.csv"), landed("b.csv"), landed("c.csv")

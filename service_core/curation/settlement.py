@@ -22,9 +22,8 @@ from service_core.contract.model import (
     SetRule,
     SetScope,
 )
-from service_core.key_watch import KeyWatch
-from service_core.reasons import ReasonCode, Scope, Severity
-from service_core.set_rules import (
+from service_core.curation.key_watch import KeyWatch
+from service_core.curation.set_rules import (
     BY_KEYS,
     Figure,
     figure_of,
@@ -33,9 +32,10 @@ from service_core.set_rules import (
     measures,
     merge_figures,
 )
-from service_core.staging import blocks
-from service_core.tally import Tally
-from service_core.uniqueness import Duplicates, Published, Repeated
+from service_core.curation.staging import blocks
+from service_core.curation.tally import Tally
+from service_core.curation.uniqueness import Duplicates, Published, Repeated
+from service_core.reasons import ReasonCode, Scope, Severity
 from service_core.validation.record import FileValidation, Finding
 
 #: Asks for published keys while the rows of these source keys are about to be replaced.

@@ -20,9 +20,9 @@ from service_core.contract.checks import (
     unique_check_name,
 )
 from service_core.contract.model import Contract, SetRule, SetScope
+from service_core.curation.settlement import JudgedFigure, Settlement, shown
+from service_core.curation.tally import SAMPLES, Samples, Tally
 from service_core.reasons import Severity
-from service_core.settlement import JudgedFigure, Settlement, shown
-from service_core.tally import SAMPLES, Samples, Tally
 from service_core.verdict import CheckOutcome
 
 

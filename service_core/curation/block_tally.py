@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from service_core.canonical import SOURCE_LINE, SOURCE_OBJECT_ID, SOURCE_ROW
 from service_core.contract.model import Contract
-from service_core.faults import Fault, Pairs
+from service_core.curation.faults import Fault, Pairs
+from service_core.curation.set_rules import measure, measures
+from service_core.curation.tally import SAMPLES, Occurrence, Samples, Tally
 from service_core.masking import mask
 from service_core.reasons import ReasonCode
-from service_core.set_rules import measure, measures
-from service_core.tally import SAMPLES, Occurrence, Samples, Tally
 
 if TYPE_CHECKING:
     import numpy

@@ -13,10 +13,13 @@ from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
 
-from service_core.check_outcomes import Conservation, Findings, check_outcomes
 from service_core.contract.model import Contract
+from service_core.curation.check_outcomes import Conservation, Findings, check_outcomes
+from service_core.curation.judgement import type_name
+from service_core.curation.settlement import Settlement
+from service_core.curation.staging import Part, counted
+from service_core.curation.tally import Samples, Tally
 from service_core.drift import Drift, DriftKind
-from service_core.judgement import type_name
 from service_core.layout import (
     Zone,
     accepted_part_key,
@@ -30,9 +33,6 @@ from service_core.ports import Ledger, ObjectMissingError, ObjectStore
 from service_core.quarantine import quarantine_file
 from service_core.reasons import ReasonCode, Scope
 from service_core.run import Run
-from service_core.settlement import Settlement
-from service_core.staging import Part, counted
-from service_core.tally import Samples, Tally
 from service_core.validation.record import FileValidation, Finding, StagedFile, ValidationRecord
 from service_core.verdict import (
     SCHEMA_VERSION,

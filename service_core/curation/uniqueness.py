@@ -4,8 +4,8 @@ The first row keeps its key: the manifest's order of objects, then the order in 
 is already published comes before all. A key with a null in it is no key. Keys are judged one after
 the other, the primary key first, among the rows that those before have left.
 
-What `service_core.key_watch` leaves open is settled by DuckDB over the staged Parquet, which spills
-to scratch, so that memory stays bounded for any number of keys.
+What `service_core.curation.key_watch` leaves open is settled by DuckDB over the staged Parquet,
+which spills to scratch, so that memory stays bounded for any number of keys.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from service_core.canonical import SOURCE_KEY, SOURCE_OBJECT_ID, SOURCE_ROW
 from service_core.contract.model import Contract
-from service_core.key_watch import Key, KeyWatch
+from service_core.curation.key_watch import Key, KeyWatch
 
 if TYPE_CHECKING:
     import numpy

@@ -26,7 +26,7 @@ from service_core.contract.model import (
     Typed,
     Within,
 )
-from service_core.judgement import Judge, type_name
+from service_core.curation.judgement import Judge, type_name
 from service_core.reasons import ReasonCode, Severity
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from service_core.curation.set_rules import Figure, merge_figures
 from service_core.reasons import ReasonCode
-from service_core.set_rules import Figure, merge_figures
 
 #: How many offending rows a check shows.
 SAMPLES = 20

@@ -2,7 +2,7 @@
 
 Nearly every batch repeats nothing, which hashes show at the cost of eight bytes a row. They never
 miss a repeated key; where they suspect one, or were given up because there are too many rows,
-`service_core.uniqueness` looks at the keys themselves.
+`service_core.curation.uniqueness` looks at the keys themselves.
 """
 
 from __future__ import annotations

@@ -15,25 +15,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from service_core.block_tally import arrived_samples, shortened
 from service_core.canonical import REASON_TYPE, REASONS, SOURCE_LINE, SOURCE_OBJECT_ID
-from service_core.conclusion import (
+from service_core.contract.checks import unique_check_name
+from service_core.contract.model import Contract, PublicationMode
+from service_core.curation.block_tally import arrived_samples, shortened
+from service_core.curation.conclusion import (
     Judged,
     conclude,
     record_in_ledger,
     standing_verdict,
     still_holds,
 )
-from service_core.contract.checks import unique_check_name
-from service_core.contract.model import Contract, PublicationMode
-from service_core.kernel import CuratedBlock, compile_kernel, curate_block
-from service_core.key_watch import Key, KeyWatch
-from service_core.manifest import Manifest
-from service_core.ports import Catalog, Ledger, ObjectStore
-from service_core.reasons import ReasonCode, Scope
-from service_core.run import Run
-from service_core.settlement import PublishedBeside, Settlement, Settling
-from service_core.staging import (
+from service_core.curation.kernel import CuratedBlock, compile_kernel, curate_block
+from service_core.curation.key_watch import Key, KeyWatch
+from service_core.curation.settlement import PublishedBeside, Settlement, Settling
+from service_core.curation.staging import (
     Origins,
     Part,
     PartWriter,
@@ -41,8 +37,12 @@ from service_core.staging import (
     blocks,
     malformed_rows,
 )
-from service_core.tally import SAMPLES, Samples, Tally, merge_samples, merge_tallies
-from service_core.uniqueness import Duplicates, Published
+from service_core.curation.tally import SAMPLES, Samples, Tally, merge_samples, merge_tallies
+from service_core.curation.uniqueness import Duplicates, Published
+from service_core.manifest import Manifest
+from service_core.ports import Catalog, Ledger, ObjectStore
+from service_core.reasons import ReasonCode, Scope
+from service_core.run import Run
 from service_core.validation.record import Finding, ValidationRecord
 from service_core.verdict import FileStatus, Verdict
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from service_core.block_tally import Arrivals, tallied
 from service_core.canonical import (
     EXTRA,
     REASON_TYPE,
@@ -32,12 +31,13 @@ from service_core.contract.model import (
     DriftPolicy,
     LogicalType,
 )
-from service_core.faults import Fault, Faults, Pairs
-from service_core.judgement import Judge, UnjudgeableRuleError, compile_judge
+from service_core.curation.block_tally import Arrivals, tallied
+from service_core.curation.faults import Fault, Faults, Pairs
+from service_core.curation.judgement import Judge, UnjudgeableRuleError, compile_judge
+from service_core.curation.normalisation import text_rows
+from service_core.curation.tally import Samples, Tally
 from service_core.lexical import typed
-from service_core.normalisation import text_rows
 from service_core.reasons import ReasonCode
-from service_core.tally import Samples, Tally
 
 if TYPE_CHECKING:
     import numpy

@@ -2,7 +2,7 @@
 
 Sums are kept as whole numbers of a fixed unit, of doubles too, so that a figure does not depend on
 the order of rows or on where blocks were cut. Distinct values cannot be merged from figures; they
-are counted by `service_core.uniqueness`.
+are counted by `service_core.curation.uniqueness`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from service_core.contract.model import (
     SetRule,
     Unit,
 )
-from service_core.judgement import row_test
+from service_core.curation.judgement import row_test
 
 if TYPE_CHECKING:
     import numpy
