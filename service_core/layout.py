@@ -59,6 +59,11 @@ def accepted_part_key(dataset: str, partition: str, batch_id: str, attempt: str,
     return batch_prefix(dataset, partition, batch_id) + f"{attempt}/part-{part:05d}.parquet"
 
 
+def request_key(dataset: str, partition: str, batch_id: str, attempt: str) -> str:
+    """Curated bucket: what a remote engine is asked to do."""
+    return batch_prefix(dataset, partition, batch_id) + f"{attempt}/request.json"
+
+
 def quarantined_rows_key(
     dataset: str, partition: str, batch_id: str, attempt: str, part: int
 ) -> str:

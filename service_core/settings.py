@@ -70,6 +70,21 @@ class Settings(BaseModel):
         return f"{self.name_prefix}-{self.environment}-alerts"
 
     @property
+    def artifacts_bucket(self) -> str:
+        """Scripts and archives that remote engines fetch."""
+        return f"{self.name_prefix}-{self.environment}-artifacts"
+
+    @property
+    def glue_job(self) -> str:
+        """The Glue job that curates."""
+        return f"{self.name_prefix}-{self.environment}-curate"
+
+    @property
+    def state_machine(self) -> str:
+        """The Step Functions state machine that runs the Glue job."""
+        return f"{self.name_prefix}-{self.environment}-curate"
+
+    @property
     def database(self) -> str:
         """The Glue database of published tables, such as `lakegate_dev`."""
         return f"{self.name_prefix}_{self.environment}".replace("-", "_")
