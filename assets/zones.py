@@ -228,7 +228,6 @@ def _validated_text(contract: Contract) -> AssetsDefinition:
 
 
 def _validate(contract: Contract, work: Work, ledger: Ledger, events: Events) -> ValidationRecord:
-    ledger.receive(work.manifest, run_id=work.run.id, at=work.run.clock())
     record = validate_batch(contract, work.manifest, work.store, ledger, work.run)
     announce_validation(record, events, work.run)
     return record
@@ -287,7 +286,7 @@ def _validated_results(
 ) -> Results:
     """Validated and, where files were refused, quarantined files; with a verdict, its checks."""
     key, refused_key = keys.validated(contract.dataset), keys.quarantined_files(contract.dataset)
-    refused = [f for f in record.files if not f.accepted]
+    refused = [f for f in record.files if not f.accepted and f.published_by is None]
     if refused and refused_key in context.selected_asset_keys:
         yield MaterializeResult(
             asset_key=refused_key,

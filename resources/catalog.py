@@ -207,7 +207,7 @@ class IcebergCatalog:
                     raise PublicationConflictError(
                         f"Batch {verdict.batch_id} could not be committed to "
                         f"{self.table_name(contract)} within {self._patience:g} s: "
-                        f"{unsettled.__cause__}. Publish it again."
+                        f"{unsettled.__cause__ or unsettled}. Publish it again."
                     ) from unsettled
                 # Full jitter: publishers that met once must not meet again and again.
                 time.sleep(random.uniform(0, wait))
@@ -242,6 +242,10 @@ class IcebergCatalog:
             return self._nothing(contract, table, withheld)
         if table is None:
             table = self._create(contract)
+            if table.metadata.current_snapshot_id is not None:
+                # Another publisher created it too and has committed since: what was decided for a
+                # table without rows does not hold for one with them.
+                raise _NotSettledError("another batch was the first to publish into the table")
         name = self.table_name(contract)
         require_partitioned(name, table.schema(), table.spec())
         left = [

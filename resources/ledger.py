@@ -29,11 +29,13 @@ from resources.ledger_items import (
 from resources.settings import SettingsResource
 from service_core import ledger_table as keys
 from service_core.ledger import (
+    UNDECIDED,
     Entry,
     HistoryLine,
     KeyHead,
     Move,
     MoveRefusedError,
+    Return,
     State,
     Step,
     step,
@@ -74,12 +76,22 @@ class DynamoLedger:
         )
         return map(entry_of, found)
 
-    def receive(self, manifest: Manifest, *, run_id: str | None, at: datetime) -> None:
+    def receive(self, manifest: Manifest, *, run_id: str | None, at: datetime) -> dict[str, str]:
         """Record every object of a manifest as received by its batch; objects that the batch
-        already owns stay as they are."""
+        already owns stay as they are.
+
+        Returns:
+            By object id, the batch whose rows of the object are in the table, where that is
+            another one.
+        """
         batch_id = manifest.batch_id
+        published: dict[str, str] = {}
 
         def decide(source_object: SourceObject, standing: Item | None) -> list[Item]:
+            by = standing.get("published_batch_id") if standing else None
+            published.pop(source_object.id, None)
+            if by not in (None, batch_id):
+                published[source_object.id] = str(by)
             if standing is None:
                 fresh = {
                     "object_id": source_object.id,
@@ -108,6 +120,7 @@ class DynamoLedger:
             return moved_items(fresh, standing, by_batch=batch_id, run_id=run_id)
 
         self._table.settle(list(manifest.objects), lambda o: state_key(o.id), decide, writes_each=2)
+        return published
 
     def move(
         self, batch_id: str, moves: Sequence[Move], *, run_id: str, at: datetime
@@ -141,6 +154,10 @@ class DynamoLedger:
                 )
             if amounts_to is Step.NOT_OWNER:
                 note = f"Not moved to {move.to}: batch {owner} has taken the object over."
+                if move.to is State.PUBLISHED and current in UNDECIDED:
+                    # Committed before the other took over, which has yet to decide about it.
+                    fresh = {**standing, "published_batch_id": batch_id}
+                    return moved_items(fresh, standing, by_batch=batch_id, run_id=run_id, note=note)
                 return note_items(standing, batch_id, note, run_id=run_id, at=at)
             fresh = {
                 **standing,
@@ -161,6 +178,32 @@ class DynamoLedger:
             list(last.values()), lambda m: state_key(m.object_id), decide, writes_each=2
         )
         return amounted
+
+    def give_back(
+        self, batch_id: str, returns: Sequence[Return], *, run_id: str, at: datetime
+    ) -> None:
+        """Leave objects to the batches that have published them, because `batch_id`, which took
+        them over, will not. Objects that it does not own any more stay as they are."""
+
+        def decide(back: Return, standing: Item | None) -> list[Item]:
+            if standing is None or standing["batch_id"] != batch_id:
+                return []
+            if standing.get("published_batch_id") != back.batch_id:
+                return []
+            fresh = {
+                **standing,
+                "state": State.PUBLISHED,
+                "reason": None,
+                "updated_at": timestamp(at),
+                **back.model_dump(exclude={"object_id"}),
+                "contract_version": back.contract_version or standing["contract_version"],
+            }
+            note = f"Batch {batch_id} may not be published: the rows of {back.batch_id} stay."
+            return moved_items(fresh, standing, by_batch=batch_id, run_id=run_id, note=note)
+
+        self._table.settle(
+            list(returns), lambda back: state_key(back.object_id), decide, writes_each=2
+        )
 
     def supersede(
         self, object_ids: Sequence[str], *, by_batch: str, run_id: str, at: datetime

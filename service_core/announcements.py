@@ -4,6 +4,7 @@ again, with the same batch id.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from service_core.events import Event, EventName
@@ -24,7 +25,7 @@ def announce_validation(record: ValidationRecord, events: Events, run: Run) -> N
         news.append(_event(EventName.VALIDATION_PASSED, record, run, counts))
     if refused:
         news.append(_event(EventName.VALIDATION_FAILED, record, run, {"files": len(refused)}))
-    news += [_quarantined(f, record, run) for f in refused]
+    news += [_quarantined(f, record, run) for f in refused if f.published_by is None]
     events.send(news)
 
 
@@ -57,6 +58,7 @@ def taken_whole(verdict: Verdict, record: ValidationRecord) -> tuple[FileOutcome
         f
         for f in verdict.files
         if f.status is FileStatus.QUARANTINED
+        and f.published_by is None
         and f.source_object.id in accepted
         and any(finding.scope == "file" for finding in f.findings)
     )
@@ -91,3 +93,10 @@ def _quarantined(
         "reasons": sorted({finding.code.value for finding in file.findings}),
     }
     return _event(EventName.QUARANTINED, batch, run, detail, source=file.source_object.key)
+
+
+def announce_withdrawn(
+    verdict: Verdict, files: Iterable[FileOutcome], events: Events, run: Run
+) -> None:
+    """One Quarantined for each file that went there because publication took its rows out."""
+    events.send([_quarantined(file, verdict, run) for file in files])

@@ -43,7 +43,7 @@ def elt_verdict(
     """
     earlier = standing_verdict(contract, manifest, store)
     if earlier is not None and still_holds(earlier, record, store):
-        record_in_ledger(earlier, record, ledger, run)
+        record_in_ledger(earlier, record, store, ledger, run)
         return earlier
     accepted = [f for f in record.files if f.accepted]
     gone = {

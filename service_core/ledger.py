@@ -1,9 +1,10 @@
 """The ledger's states and the edges between them. The table itself is in `resources.ledger`.
 
 A source object moves only along the edges below, and only by conditional writes. Its entry names
-the batch that owns it. A step of the owning batch that runs again finds its move already made,
-which is no error; a step of a batch that has lost the object to another leaves a line in the
-history and changes nothing.
+the batch that owns it; a batch that took over a published object, and then may not publish, gives
+it back to the batch whose rows are in the table. A step of the owning batch that runs again finds
+its move already made, which is no error; a step of a batch that has lost the object to another
+leaves a line in the history and changes nothing.
 """
 
 from __future__ import annotations
@@ -40,6 +41,9 @@ EDGES: Mapping[State, frozenset[State]] = {
     State.SUPERSEDED: frozenset(),
 }
 
+#: States of an object about which its batch has yet to decide.
+UNDECIDED = frozenset({State.RECEIVED, State.VALIDATED, State.CURATED})
+
 
 class MoveRefusedError(Exception):
     """A move along no allowed edge was asked for: a defect of the caller, not of data."""
@@ -74,6 +78,26 @@ class Move(BaseModel):
     rows_published: int | None = None
     rows_quarantined: int | None = None
     content_hash: str | None = None
+
+
+class Return(BaseModel):
+    """One source object that goes back to the batch that has published it.
+
+    Attributes:
+        object_id: Which source object.
+        batch_id: The batch whose rows of it are in the table.
+        contract_version, rows_read, rows_published, rows_quarantined: As that batch had them;
+            None where nobody knows any more.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    object_id: str
+    batch_id: str
+    contract_version: str | None = None
+    rows_read: int | None = None
+    rows_published: int | None = None
+    rows_quarantined: int | None = None
 
 
 class Entry(BaseModel):

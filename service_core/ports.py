@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from service_core.contract.model import Contract
 from service_core.events import Event
 from service_core.layout import Zone
-from service_core.ledger import Entry, HistoryLine, KeyHead, Move, Step
+from service_core.ledger import Entry, HistoryLine, KeyHead, Move, Return, Step
 from service_core.manifest import Manifest
 from service_core.source_object import SourceObject
 from service_core.verdict import Verdict
@@ -112,6 +112,13 @@ class ObjectStore(Protocol):
     def keys(self, zone: Zone, prefix: str) -> Iterator[str]:
         """Every key of a zone under a prefix."""
 
+    def remove(self, zone: Zone, keys: Iterable[str]) -> None:
+        """Remove objects that nothing names. Those that are not there are no error.
+
+        Raises:
+            ValueError: the zone is raw, from which nothing is ever removed.
+        """
+
 
 @dataclass(frozen=True, slots=True)
 class PendingBatch:
@@ -130,9 +137,10 @@ class Ledger(Protocol):
     def entries(self, object_ids: Iterable[str]) -> dict[str, Entry]:
         """The entries of those ids that the ledger knows, read consistently."""
 
-    def receive(self, manifest: Manifest, *, run_id: str | None, at: datetime) -> None:
+    def receive(self, manifest: Manifest, *, run_id: str | None, at: datetime) -> dict[str, str]:
         """Record every object of a manifest as received by its batch; objects that the batch
-        already owns stay as they are."""
+        already owns stay as they are. Returns, by object id, the batch whose rows of the object
+        are in the table, where that is another one."""
 
     def move(
         self, batch_id: str, moves: Sequence[Move], *, run_id: str, at: datetime
@@ -142,6 +150,12 @@ class Ledger(Protocol):
         Raises:
             MoveRefusedError: an edge is not allowed, which means a defect, not data.
         """
+
+    def give_back(
+        self, batch_id: str, returns: Sequence[Return], *, run_id: str, at: datetime
+    ) -> None:
+        """Leave objects to the batches that have published them, because `batch_id`, which took
+        them over, will not. Objects that it does not own any more stay as they are."""
 
     def supersede(
         self, object_ids: Sequence[str], *, by_batch: str, run_id: str, at: datetime
@@ -211,6 +225,20 @@ class Publication:
 Withheld = frozenset[str] | Callable[[int | None], frozenset[str]]
 
 
+@dataclass(frozen=True, slots=True)
+class PublishedFiles:
+    """What a partition of a table holds.
+
+    Attributes:
+        snapshot_id: The table's snapshot of which that is so.
+        uris: Its Parquet files. None of their rows is deleted apart from them, and a column that
+            a file lacks is null in its rows.
+    """
+
+    snapshot_id: int
+    uris: tuple[str, ...]
+
+
 class Catalog(Protocol):
     """The published tables."""
 
@@ -229,6 +257,10 @@ class Catalog(Protocol):
         """Key columns of a partition's published rows, with `_source_key` and `_source_row`,
         without the rows that a batch is about to replace: in `replace` mode those of its objects'
         keys, in either mode those of its very objects."""
+
+    def published_files(self, contract: Contract, partition: str) -> PublishedFiles | None:
+        """The files of a partition's published rows, for an engine that reads them by itself;
+        None where the table holds nothing at all."""
 
     def publish(self, contract: Contract, verdict: Verdict, withheld: Withheld) -> Publication:
         """Commit a batch's staged files in one snapshot, unless it has been committed before.

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from service_core.announcements import announce_withdrawn
 from service_core.canonical import SOURCE_KEY, SOURCE_OBJECT_ID, SOURCE_ROW
 from service_core.contract.model import Contract, PublicationMode
 from service_core.events import Event, EventName
@@ -29,6 +30,8 @@ from service_core.ports import (
     ObjectStore,
     Publication,
 )
+from service_core.quarantine import quarantine_file
+from service_core.reasons import Scope
 from service_core.run import Run
 from service_core.verdict import FileOutcome, FileStatus, Verdict
 
@@ -164,10 +167,13 @@ def publish_batch(
     if decision is None:
         # Committed before. Objects that another batch has taken over since are that batch's now.
         decision = desk.weigh()
+    withdrawn = _withdraw(verdict, decision, store, ledger, run)
     _record(verdict, publication, decision, ledger, run)
     desk.give_way(decision)
     ids = frozenset(decision.outdated) if _was_committed(publication) else decision.ids
     withheld = sorted(ids & {f.source_object.id for f in accepted_files(verdict)})
+    if events is not None and withdrawn:
+        announce_withdrawn(verdict, withdrawn, events, run)
     if events is not None and publication.snapshot_id is not None:
         events.send([_published(verdict, publication, run, len(withheld))])
     return PublishedBatch(
@@ -311,6 +317,37 @@ class _StagedKeys:
                 self._store.download(file.uri, path)
                 self._fetched.append(path)
         return self._fetched
+
+
+def _withdraw(
+    verdict: Verdict, decision: Withholding, store: ObjectStore, ledger: Ledger, run: Run
+) -> list[FileOutcome]:
+    """Quarantine the files that had to wait until the rows that an earlier batch had published of
+    them were out of the table."""
+    files = [
+        f
+        for f in verdict.files
+        if f.status is FileStatus.QUARANTINED
+        and f.published_by is not None
+        and f.source_object.id not in decision.taken
+    ]
+    whole = [f for f in files if f.findings[0].scope is Scope.FILE]
+    for file in whole:
+        quarantine_file(store, file, verdict, run)
+    moves = [
+        Move(
+            object_id=file.source_object.id,
+            to=State.QUARANTINED,
+            reason=file.reason,
+            rows_read=file.rows_read,
+            rows_quarantined=file.rows_quarantined,
+            content_hash=file.content_hash,
+        )
+        for file in files
+    ]
+    if moves:
+        ledger.move(verdict.batch_id, moves, run_id=run.id, at=run.clock())
+    return whole
 
 
 def _record(

@@ -6,8 +6,6 @@ whoever finds a record finds the file. Doing it again changes nothing but the re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from service_core.drift import Drift
@@ -18,7 +16,8 @@ from service_core.ports import ObjectMissingError, ObjectStore
 from service_core.reasons import REASONS, ReasonCode, Stage
 from service_core.run import Run
 from service_core.source_object import SourceObject
-from service_core.validation.record import Finding
+from service_core.validation.record import FileValidation, Finding
+from service_core.verdict import FileOutcome, Verdict
 
 SCHEMA_VERSION = 1
 
@@ -67,25 +66,23 @@ class QuarantineRecord(BaseModel):
 
 def quarantine_file(
     store: ObjectStore,
-    source_object: SourceObject,
-    manifest: Manifest,
-    findings: Sequence[Finding],
+    file: FileValidation | FileOutcome,
+    batch: Manifest | Verdict,
     run: Run,
-    *,
-    drift: Sequence[Drift] = (),
-    content_hash: str | None = None,
 ) -> str:
     """Copy a refused file to quarantine, then put its record beside it; returns the record's URI.
 
     Args:
-        findings: Why it goes; at least one, the first being the reason.
+        file: What was found about it, one finding at least; the first is the reason.
+        batch: Which batch refused it.
 
     Raises:
         ValueError: there is no finding.
     """
+    source_object, findings = file.source_object, file.findings
     if not findings:
         raise ValueError("a file cannot be quarantined without a reason")
-    prefix = quarantined_file_prefix(manifest.dataset, manifest.partition, source_object.id)
+    prefix = quarantined_file_prefix(batch.dataset, batch.partition, source_object.id)
     try:
         copy = store.copy_source(source_object, Zone.QUARANTINE, prefix + "content")
     except ObjectMissingError:
@@ -100,21 +97,21 @@ def quarantine_file(
         column=first.column,
         sample=first.sample,
         what_to_do=REASONS[first.code].remedy,
-        findings=tuple(findings),
-        drift=tuple(drift),
+        findings=findings,
+        drift=file.drift,
         object_id=source_object.id,
         source_object=source_object,
-        content_hash=content_hash,
+        content_hash=file.content_hash,
         content_uri=copy,
-        dataset=manifest.dataset,
-        partition=manifest.partition,
-        batch_id=manifest.batch_id,
+        dataset=batch.dataset,
+        partition=batch.partition,
+        batch_id=batch.batch_id,
         run_id=run.id,
         replay_id=run.replay_id,
-        contract_version=manifest.contract_version,
-        contract_hash=manifest.contract_hash,
+        contract_version=batch.contract_version,
+        contract_hash=batch.contract_hash,
         quarantined_at=run.clock(),
-        replay=_way_back(source_object, manifest, copy),
+        replay=_way_back(source_object, batch, copy),
     )
     return store.write(
         Zone.QUARANTINE,
@@ -124,15 +121,15 @@ def quarantine_file(
     )
 
 
-def _way_back(source_object: SourceObject, manifest: Manifest, copy: str | None) -> str:
+def _way_back(source_object: SourceObject, batch: Manifest | Verdict, copy: str | None) -> str:
     version = "" if source_object.version_id is None else f", version {source_object.version_id}"
     where = f"The file is still at {source_object.uri}{version}"
     if copy is None:
         return f"The file is gone from {source_object.uri}: land it again."
-    if manifest.dataset == UNCLAIMED:
+    if batch.dataset == UNCLAIMED:
         return f"{where}. Land it under a contract's prefix, or write a contract for this one."
     return (
         f"{where}, and copied to {copy}. Land a mended file under the same key; or mend the "
-        f"contract and run {ingest_job(manifest.dataset)} for partition {manifest.partition}: "
+        f"contract and run {ingest_job(batch.dataset)} for partition {batch.partition}: "
         "under the new contract the same objects make a new batch."
     )

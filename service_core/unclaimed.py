@@ -16,7 +16,7 @@ from service_core.quarantine import quarantine_file
 from service_core.reasons import REASONS, ReasonCode, Scope
 from service_core.run import Run
 from service_core.source_object import SourceObject
-from service_core.validation.record import Finding
+from service_core.validation.record import FileValidation, Finding
 
 #: Sorts after every character that a key can hold, so that a listing resumed after it has left
 #: the prefix behind.
@@ -91,7 +91,8 @@ def _report(
             message=f"{source_object.key!r} lies under no contract's landing prefix.",
         )
         ledger.receive(manifest, run_id=run.id, at=run.clock())
-        quarantine_file(store, source_object, manifest, (finding,), run)
+        refused = FileValidation(source_object=source_object, accepted=False, findings=(finding,))
+        quarantine_file(store, refused, manifest, run)
         ledger.move(
             manifest.batch_id,
             [Move(object_id=source_object.id, to=State.QUARANTINED, reason=finding.code)],

@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from service_core.contract.model import SetScope
 from service_core.drift import Drift
-from service_core.reasons import Severity
+from service_core.reasons import ReasonCode, Scope, Severity
 from service_core.source_object import SourceObject
 from service_core.validation.record import Finding, StagedFile
 
@@ -33,6 +33,10 @@ class FileOutcome(BaseModel):
 
     `rows_read == rows_accepted + rows_quarantined`, always. A file refused before its rows were
     read has zero of each.
+
+    Attributes:
+        published_by: The other batch whose rows of it were in the table when this one was judged.
+            They stay there if the verdict failed; otherwise the publication takes them out.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,6 +49,17 @@ class FileOutcome(BaseModel):
     content_hash: str | None = None
     findings: tuple[Finding, ...] = ()
     drift: tuple[Drift, ...] = ()
+    published_by: str | None = None
+
+    @property
+    def reason(self) -> ReasonCode | None:
+        """What took a quarantined file: the finding against it, or what took most of its rows."""
+        if self.status is not FileStatus.QUARANTINED:
+            return None
+        for finding in self.findings:
+            if finding.scope is Scope.FILE:
+                return finding.code
+        return max(self.findings, key=lambda finding: finding.count).code
 
 
 class CheckOutcome(BaseModel):

@@ -80,7 +80,7 @@ def curate_batch(
     """
     earlier = standing_verdict(contract, manifest, store)
     if earlier is not None and not force and still_holds(earlier, record, store):
-        record_in_ledger(earlier, record, ledger, run)
+        record_in_ledger(earlier, record, store, ledger, run)
         return earlier
     with TemporaryDirectory(prefix="curated-", dir=run.scratch) as folder:
         bench = _Bench(contract, manifest, record, store, Path(folder))

@@ -27,7 +27,7 @@ from service_core.layout import (
     quarantined_rows_key,
     verdict_key,
 )
-from service_core.ledger import Move, State
+from service_core.ledger import Move, Return, State
 from service_core.manifest import Manifest
 from service_core.ports import Ledger, ObjectMissingError, ObjectStore
 from service_core.quarantine import quarantine_file
@@ -84,7 +84,9 @@ def conclude(
     checks = check_outcomes(contract, findings)
     blocked_by = [c.name for c in checks if c.blocking and not c.passed]
     conserved = findings.conservation.held
-    if blocked_by and (findings.accepted or not conserved):
+    # Rows that stay published because the verdict failed must not lie in quarantine as well.
+    standing = any(f.published_by for f in files)
+    if blocked_by and (findings.accepted or standing or not conserved):
         files = tuple(_blocked(file, checks) for file in files)
         judged = replace(judged, staged=(), quarantined=())
         if conserved:
@@ -119,16 +121,14 @@ def conclude(
         verdict.model_dump_json(indent=1).encode(),
         content_type="application/json",
     )
-    record_in_ledger(verdict, record, ledger, run)
+    record_in_ledger(verdict, record, store, ledger, run)
     return verdict
 
 
 def standing_verdict(contract: Contract, manifest: Manifest, store: ObjectStore) -> Verdict | None:
     """The verdict that the batch has already under this very contract, if it can be read."""
-    key = verdict_key(manifest.dataset, manifest.partition, manifest.batch_id)
-    try:
-        verdict = Verdict.model_validate_json(store.read(Zone.DQ_RESULTS, key))
-    except (ObjectMissingError, ValidationError):
+    verdict = stored_verdict(store, manifest.dataset, manifest.partition, manifest.batch_id)
+    if verdict is None:
         return None
     same = (verdict.schema_version, verdict.batch_id, verdict.contract_hash) == (
         SCHEMA_VERSION,
@@ -136,6 +136,18 @@ def standing_verdict(contract: Contract, manifest: Manifest, store: ObjectStore)
         contract.hash,
     )
     return verdict if same else None
+
+
+def stored_verdict(
+    store: ObjectStore, dataset: str, partition: str, batch_id: str
+) -> Verdict | None:
+    """A batch's verdict, if there is one that can be read."""
+    try:
+        return Verdict.model_validate_json(
+            store.read(Zone.DQ_RESULTS, verdict_key(dataset, partition, batch_id))
+        )
+    except (ObjectMissingError, ValidationError):
+        return None
 
 
 def still_holds(verdict: Verdict, record: ValidationRecord, store: ObjectStore) -> bool:
@@ -152,31 +164,64 @@ def still_holds(verdict: Verdict, record: ValidationRecord, store: ObjectStore) 
     return all(staged.uri in there for staged in verdict.staged)
 
 
-def record_in_ledger(verdict: Verdict, record: ValidationRecord, ledger: Ledger, run: Run) -> None:
-    """Move the files that validation accepted to where the verdict has them. May be repeated."""
+def record_in_ledger(
+    verdict: Verdict, record: ValidationRecord, store: ObjectStore, ledger: Ledger, run: Run
+) -> None:
+    """Move the files that validation accepted to where the verdict has them. May be repeated.
+
+    A file of which another batch has published rows goes to quarantine only when these are taken
+    out. Where the verdict failed, such files go back to the batches that published them.
+    """
     accepted = {f.source_object.id for f in record.files if f.accepted}
     moves = [
         Move(
             object_id=file.source_object.id,
             to=State.QUARANTINED if file.status is FileStatus.QUARANTINED else State.CURATED,
-            reason=_first_reason(file) if file.status is FileStatus.QUARANTINED else None,
+            reason=file.reason,
             rows_read=file.rows_read,
             rows_quarantined=file.rows_quarantined,
             content_hash=file.content_hash,
         )
         for file in verdict.files
         if file.source_object.id in accepted
+        and (file.published_by is None or file.status is not FileStatus.QUARANTINED)
     ]
     if moves:
         ledger.move(verdict.batch_id, moves, run_id=run.id, at=run.clock())
+    if not verdict.passed and any(file.published_by for file in verdict.files):
+        ledger.give_back(verdict.batch_id, _returns(verdict, store), run_id=run.id, at=run.clock())
 
 
-def _first_reason(file: FileOutcome) -> ReasonCode:
-    """What took the file: the finding against it, or what took most of its rows."""
-    for finding in file.findings:
-        if finding.scope is Scope.FILE:
-            return finding.code
-    return max(file.findings, key=lambda finding: finding.count).code
+def _returns(verdict: Verdict, store: ObjectStore) -> list[Return]:
+    """The objects that other batches have published, with what those batches said of them."""
+    published = {f.published_by for f in verdict.files if f.published_by is not None}
+    earlier = {
+        batch_id: stored_verdict(store, verdict.dataset, verdict.partition, batch_id)
+        for batch_id in published
+    }
+    said = {
+        (batch_id, file.source_object.id): (then.contract_version, file)
+        for batch_id, then in earlier.items()
+        if then is not None
+        for file in then.files
+    }
+    returns = []
+    for file in verdict.files:
+        if file.published_by is None:
+            continue
+        back = Return(object_id=file.source_object.id, batch_id=file.published_by)
+        if (known := said.get((file.published_by, file.source_object.id))) is not None:
+            version, then = known
+            back = back.model_copy(
+                update={
+                    "contract_version": version,
+                    "rows_read": then.rows_read,
+                    "rows_published": then.rows_accepted,
+                    "rows_quarantined": then.rows_quarantined,
+                }
+            )
+        returns.append(back)
+    return returns
 
 
 def _outcome(contract: Contract, file: FileValidation, judged: Judged) -> FileOutcome:
@@ -206,6 +251,7 @@ def _outcome(contract: Contract, file: FileValidation, judged: Judged) -> FileOu
         content_hash=file.content_hash,
         findings=findings,
         drift=(*file.drift, *_type_drift(contract, tally)),
+        published_by=file.published_by,
     )
 
 
@@ -354,21 +400,11 @@ def _take_whole(
         file
         for file in files
         if file.source_object.id in accepted
+        and file.published_by is None
         and file.status is FileStatus.QUARANTINED
         and file.findings[0].scope is Scope.FILE
     ]
 
-    def take(file: FileOutcome) -> str:
-        return quarantine_file(
-            store,
-            file.source_object,
-            manifest,
-            file.findings,
-            run,
-            drift=file.drift,
-            content_hash=file.content_hash,
-        )
-
     if whole:
         with ThreadPoolExecutor(_COPIES_AT_ONCE) as pool:
-            list(pool.map(take, whole))
+            list(pool.map(lambda file: quarantine_file(store, file, manifest, run), whole))

@@ -49,8 +49,9 @@ def validate_batch(
 ) -> ValidationRecord:
     """Validate every source object of a manifest.
 
-    Writes canonical text and malformed rows to the validated zone, refused files to quarantine,
-    the record after both, and moves the ledger, where the objects must have been received.
+    Receives them in the ledger; writes canonical text and malformed rows to the validated zone,
+    refused files to quarantine, the record after both, and moves the ledger. A refused file of
+    which another batch has rows in the table stays out of quarantine until they are withdrawn.
 
     Returns:
         The record, as it lies in the validated zone.
@@ -58,6 +59,7 @@ def validate_batch(
     Raises:
         Whatever store or ledger raise for reasons of their own.
     """
+    published = ledger.receive(manifest, run_id=run.id, at=run.clock())
     writing = _Writing(contract, manifest, store, run)
     files: list[FileValidation] = []
     try:
@@ -66,8 +68,12 @@ def validate_batch(
                 files += _validate_window(contract, window, store, ledger, run, writing, pool)
             parts, malformed = writing.finish()
             _conserved(files, parts, malformed)
-            refused = [f for f in files if not f.accepted]
-            for _ in pool.map(lambda f: _quarantine(f, manifest, store, run), refused):
+            files = [
+                f.model_copy(update={"published_by": published.get(f.source_object.id)})
+                for f in files
+            ]
+            refused = [f for f in files if not f.accepted and f.published_by is None]
+            for _ in pool.map(lambda f: quarantine_file(store, f, manifest, run), refused):
                 pass
     finally:
         writing.abandon()
@@ -84,7 +90,8 @@ def validate_batch(
         malformed=malformed,
     )
     write_record(store, record)
-    ledger.move(manifest.batch_id, [_move(f) for f in files], run_id=run.id, at=run.clock())
+    moves = [_move(f) for f in files if f.accepted or f.published_by is None]
+    ledger.move(manifest.batch_id, moves, run_id=run.id, at=run.clock())
     return record
 
 
@@ -337,18 +344,6 @@ def _duplicates(contract: Contract, ready: list[_Ready], ledger: Ledger) -> dict
                 f"the same content has been taken from {holder_key!r} (source object {holder_id})",
             )
     return found
-
-
-def _quarantine(file: FileValidation, manifest: Manifest, store: ObjectStore, run: Run) -> None:
-    quarantine_file(
-        store,
-        file.source_object,
-        manifest,
-        file.findings,
-        run,
-        drift=file.drift,
-        content_hash=file.content_hash,
-    )
 
 
 def _move(file: FileValidation) -> Move:

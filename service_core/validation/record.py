@@ -50,6 +50,8 @@ class FileValidation(BaseModel):
         content_hash: SHA-256 of the landed bytes, in hexadecimal; None where it was not read.
         findings: Why it, or rows of it, were refused.
         drift: How it differs from the contract.
+        published_by: The other batch whose rows of it are in the table; it goes to quarantine
+            only once these have been taken out, with the publication of this batch.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -61,6 +63,7 @@ class FileValidation(BaseModel):
     content_hash: str | None = None
     findings: tuple[Finding, ...] = ()
     drift: tuple[Drift, ...] = ()
+    published_by: str | None = None
 
 
 class StagedFile(BaseModel):

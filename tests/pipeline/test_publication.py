@@ -417,6 +417,23 @@ def test_of_two_batches_with_one_key_published_at_once_one_is_sent_back(
     assert desk.ids(of) == [1]
 
 
+def test_a_batch_overtaken_while_it_creates_the_table_decides_anew(
+    desk: Desk, settings: Settings
+) -> None:
+    """What was decided before there was a table does not hold once another has filled it."""
+    of = contract()
+    first, second = (desk.judge(of, {landed(name): [1]}) for name in ("a.csv", "b.csv"))
+
+    class Overtaken(IcebergCatalog):
+        def _create(self, contract: Contract) -> Any:
+            desk.publish(of, first)
+            return super()._create(contract)
+
+    with pytest.raises(StaleVerdictError):
+        desk.publish(of, second, catalog=Overtaken(settings))
+    assert desk.ids(of) == [1]
+
+
 # --- The decision itself -------------------------------------------------------------------------
 
 
