@@ -1,7 +1,7 @@
 """What the whole path costs, against the least that reading the same file can cost.
 
 The path is landed file -> sensor tick -> run of the ingest job -> published, as `lakegate ingest`
-takes it. The yardstick is DuckDB copying the same CSV, read as text, to Parquet: no check, no
+takes it. The yardstick is DuckDB copying the same file, read as text, to Parquet: no check, no
 type, no verdict. Both run in processes of their own, warmed up on a tiny file, on the same
 machine in turns, and the medians are compared.
 
@@ -14,6 +14,9 @@ start to its end, landing included.
 
     python benchmarks/path_vs_copy.py
     python benchmarks/path_vs_copy.py --rows 200000 --repeats 1
+    python benchmarks/path_vs_copy.py --format jsonl
+
+The same for gzip CSV (`csv.gz`) and JSON Lines (`jsonl`), each against its own bare copy.
 
 Progress goes to stderr. The last line of stdout is one JSON object:
 {"cpu_ratio", "wall_ratio", "peak_mb"}.
@@ -30,7 +33,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,8 +61,48 @@ COPY (
         1 + draw(i, 10, 49) AS quantity,
         CASE WHEN i % 7 = 0 THEN printf('note, %d', i) END AS note
     FROM range({first}, {first} + {rows}) AS numbers(i)
-) TO '{path}' (FORMAT csv, HEADER)
+) TO '{path}' ({options})
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A format that orders land in.
+
+    Attributes:
+        options: How DuckDB writes it.
+        read: How DuckDB reads it as text; `{path}` stands for the file.
+        contract: What of the shipped contract is written otherwise, by what it says.
+    """
+
+    options: str
+    read: str
+    contract: Mapping[str, str] = field(default_factory=dict)
+
+
+_TEXTS = ", ".join(
+    f"{name}: 'VARCHAR'"
+    for name in (
+        *("order_id", "customer_id", "amount", "currency", "event_ts", "status", "country"),
+        *("quantity", "note"),
+    )
+)
+FORMS = {
+    "csv": Form("FORMAT csv, HEADER", "read_csv('{path}', all_varchar = true)"),
+    "csv.gz": Form(
+        "FORMAT csv, HEADER, COMPRESSION gzip", "read_csv('{path}', all_varchar = true)"
+    ),
+    "jsonl": Form(
+        "FORMAT json",
+        f"read_json('{{path}}', format = 'newline_delimited', columns = {{{{{_TEXTS}}}}})",
+        {
+            "type: csv\n": "type: jsonl\n",
+            r"\.csv(\.gz|\.zst)?": r"\.jsonl",
+            '      delimiter: ","\n': "",
+            "      header: true\n": "",
+        },
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +164,7 @@ def _children_cpu() -> float:
 # --- The two contestants, each in a process of its own --------------------------------------------
 
 
-def cost_of_path(tiny: Path, big: Path) -> Cost:
+def cost_of_path(form: str, tiny: Path, big: Path) -> Cost:
     """Take a file all the way, after a warm-up."""
     import logging
 
@@ -129,7 +173,7 @@ def cost_of_path(tiny: Path, big: Path) -> Cost:
     from dagster_project.session import embedded_session
     from service_core.contract import load_contract
 
-    contract = load_contract(CONTRACT)
+    contract = load_contract(_contract_of(form))
     with embedded_session([contract]) as session:
         ingest_files(session, contract, [tiny])
         meter = Meter()
@@ -144,7 +188,20 @@ def cost_of_path(tiny: Path, big: Path) -> Cost:
     return cost
 
 
-def cost_of_copy(tiny: Path, big: Path) -> Cost:
+def _contract_of(form: str) -> Path:
+    """The shipped contract, for files of a format."""
+    text = CONTRACT.read_text()
+    for said, instead in FORMS[form].contract.items():
+        if text.count(said) != 1:
+            raise SystemExit(f"{CONTRACT} no longer says {said!r} once; adapt FORMS.")
+        text = text.replace(said, instead)
+    path = CACHE / form / CONTRACT.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def cost_of_copy(form: str, tiny: Path, big: Path) -> Cost:
     """Copy a file to Parquet as text, after a warm-up."""
     import duckdb
 
@@ -152,7 +209,7 @@ def cost_of_copy(tiny: Path, big: Path) -> Cost:
 
         def copy(path: Path) -> None:
             connection.execute(
-                f"COPY (SELECT * FROM read_csv('{path}', all_varchar = true)) "
+                f"COPY (SELECT * FROM {FORMS[form].read.format(path=path)}) "
                 f"TO '{folder}/{path.stem}.parquet' (FORMAT parquet)"
             )
 
@@ -168,24 +225,30 @@ CONTESTANTS = {"path": cost_of_path, "copy": cost_of_copy}
 # --- The contest ----------------------------------------------------------------------------------
 
 
-def orders_file(rows: int, first: int = 0) -> Path:
+def orders_file(rows: int, first: int = 0, form: str = "csv") -> Path:
     """A file of valid orders, numbered from `first`; made once and kept."""
     import duckdb
 
-    path = CACHE / f"orders_{first}_{rows}_{_GENERATION}.csv"
+    path = CACHE / f"orders_{first}_{rows}_{_GENERATION}.{form}"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".unfinished")
+        unfinished = path.with_name(f"{path.name}.unfinished")
         with duckdb.connect() as connection:
-            connection.execute(_ORDERS.format(first=first, rows=rows, path=unfinished))
+            options = FORMS[form].options
+            connection.execute(
+                _ORDERS.format(first=first, rows=rows, path=unfinished, options=options)
+            )
         unfinished.rename(path)
     return path
 
 
-def measured(contestant: str, tiny: Path, big: Path) -> Cost:
+def measured(contestant: str, form: str, tiny: Path, big: Path) -> Cost:
     """One run of a contestant in a fresh process."""
     done = subprocess.run(
-        [sys.executable, __file__, "--contestant", contestant, str(tiny), str(big)],
+        [
+            *(sys.executable, __file__, "--contestant", contestant, "--format", form),
+            *(str(tiny), str(big)),
+        ],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
@@ -200,21 +263,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=2_000_000)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--format", choices=FORMS, default="csv")
     parser.add_argument("--contestant", choices=CONTESTANTS, help=argparse.SUPPRESS)
     parser.add_argument("files", nargs="*", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.contestant:
-        print(json.dumps(asdict(CONTESTANTS[options.contestant](*options.files))))
+        print(json.dumps(asdict(CONTESTANTS[options.contestant](options.format, *options.files))))
         return
     if options.rows < 1 or options.repeats < 1:
         parser.error("--rows and --repeats are at least 1")
 
-    big, tiny = orders_file(options.rows), orders_file(_TINY_ROWS, _TINY_FIRST)
+    form = options.format
+    big = orders_file(options.rows, form=form)
+    tiny = orders_file(_TINY_ROWS, _TINY_FIRST, form)
     print(f"{options.rows:,} rows, {big.stat().st_size / 2**20:.0f} MiB", file=sys.stderr)
     costs: dict[str, list[Cost]] = {name: [] for name in CONTESTANTS}
     for turn in range(1, options.repeats + 1):
         for name, its in costs.items():
-            cost = measured(name, tiny, big)
+            cost = measured(name, form, tiny, big)
             its.append(cost)
             print(
                 f"  {turn}/{options.repeats} {name}: cpu {cost.cpu:.2f} s, wall {cost.wall:.2f} s, "

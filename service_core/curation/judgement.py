@@ -1,8 +1,11 @@
-"""Row rules as one pandera schema, and the rows that break them.
+"""Row rules, and the rows that break them, as pandera names them.
 
-A rule has one meaning, the Polars expression made here; pandera runs it over the whole block and
-its failure cases name the rows. A null breaks no rule but `Required`: it is not out of range, not
-of the wrong shape, and an expression that gives null counts as true, as in an SQL CHECK.
+A rule has one meaning, the Polars expression made here. A block is first asked, in one query, which
+rules hold for all of it; the rest become a pandera schema, whose failure cases name the rows. Most
+rules of most blocks hold, and pandera takes 17 ms to say so of 16 rules, whatever the rows.
+
+A null breaks no rule but `Required`: it is not out of range, not of the wrong shape, and an
+expression that gives null counts as true, as in an SQL CHECK.
 """
 
 from __future__ import annotations
@@ -34,6 +37,8 @@ from service_core.lexical import typed
 if TYPE_CHECKING:
     import polars as pl
 
+    from service_core.curation.distinct import Distinct
+
 _INTEGERS = (-(2**63), 2**63 - 1)
 _DECIMAL_DIGITS = 38
 _EXACT = Context(prec=400)
@@ -43,6 +48,14 @@ _TEXT = frozenset({LogicalType.STRING, LogicalType.JSON})
 class UnjudgeableRuleError(Exception):
     """A rule cannot be executed. The contract's loader refuses such rules; this is for contracts
     that were made without it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Test:
+    """A rule as Polars runs it: over the column `place`, under the name that `_judged` gives it."""
+
+    place: str
+    passes: pl.Expr
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,32 +72,41 @@ class Judge:
     rules: tuple[RowRule, ...]
     texts: Mapping[str, str]
     expressions: Mapping[str, str]
-    _places: tuple[str, ...] = field(repr=False)
-    _schema: Any = field(repr=False)
+    _tests: tuple[_Test, ...] = field(repr=False)
 
-    def failures(self, frame: pl.DataFrame) -> list[tuple[int, pl.Series]]:
+    def failures(
+        self, frame: pl.DataFrame, distinct: Mapping[str, Distinct] | None = None
+    ) -> list[tuple[int, pl.Series]]:
         """Which rows break which rules.
 
         Args:
             frame: Typed columns, and beside them those that `texts` and `expressions` name.
+            distinct: Of those that repeat, by name.
 
         Returns:
             Index into `rules` and ascending row indexes, for each rule that a row breaks.
+
+        Raises:
+            UnjudgeableRuleError: a rule cannot be executed.
         """
+        broken = self._broken(frame, distinct or {})
+        return self._named(frame, broken) if broken else []
+
+    def _named(self, frame: pl.DataFrame, broken: Sequence[int]) -> list[tuple[int, pl.Series]]:
+        """The rows that break those rules, by pandera's failure cases."""
         import polars as pl
         from pandera.config import ValidationDepth, config_context
         from pandera.errors import SchemaErrors
 
-        if not self.rules or frame.is_empty():
-            return []
         # Under names of ours, because pandera has columns of its own (`check_output`).
-        judged = frame.select(pl.col(name).alias(_judged(name)) for name in self._places)
+        places = dict.fromkeys(self._tests[rule].place for rule in broken)
+        judged = frame.select(pl.col(name).alias(_judged(name)) for name in places)
         try:
             # The environment can switch pandera off, or to schemas alone; a gate may not be.
             with config_context(
                 validation_enabled=True, validation_depth=ValidationDepth.SCHEMA_AND_DATA
             ):
-                self._schema.validate(judged, lazy=True)
+                self._schema(broken).validate(judged, lazy=True)
         except SchemaErrors as errors:
             cases = errors.failure_cases.select("check", "index")
             if cases["index"].null_count():
@@ -95,46 +117,82 @@ class Judge:
             ]
         return []
 
+    def _broken(self, frame: pl.DataFrame, distinct: Mapping[str, Distinct]) -> list[int]:
+        """The rules that do not hold for all of a frame.
+
+        A column that repeats is judged by its distinct values, of which more rules may be said to
+        be broken than are: no row may have the value at fault.
+        """
+        import polars as pl
+
+        of_rows = frame.lazy().select(pl.col(n).alias(_judged(n)) for n in frame.columns)
+        asked: dict[str, list[int]] = {}
+        for rule, test in enumerate(self._tests):
+            asked.setdefault(test.place if test.place in distinct else "", []).append(rule)
+        queries = [
+            (
+                distinct[place].values.alias(_judged(place)).to_frame().lazy() if place else of_rows
+            ).select(self._tests[rule].passes.all().alias(str(rule)) for rule in rules)
+            for place, rules in asked.items()
+        ]
+        try:
+            answers = pl.collect_all(queries)
+        except pl.exceptions.PolarsError as error:
+            raise UnjudgeableRuleError(f"A rule cannot be executed: {error}") from error
+        return [
+            int(rule)
+            for answer in answers
+            for rule, held in answer.row(0, named=True).items()
+            if not held
+        ]
+
+    def _schema(self, rules: Sequence[int]) -> Any:
+        """Those rules as a pandera schema."""
+        import pandera.polars as pandera
+
+        checks: dict[str, list[Any]] = {}
+        for rule in rules:
+            test = self._tests[rule]
+            checks.setdefault(test.place, []).append(
+                pandera.Check(
+                    _check(test.passes),
+                    name=self.rules[rule].name,
+                    error=str(rule),
+                    ignore_na=not isinstance(self.rules[rule].test, Required),
+                )
+            )
+        return pandera.DataFrameSchema(
+            {
+                # Null is judged by the checks, because pandera takes NaN for null.
+                _judged(name): pandera.Column(checks=of_column, nullable=True)
+                for name, of_column in checks.items()
+            }
+        )
+
 
 def compile_judge(contract: Contract) -> Judge:
-    """Build the schema of a contract's row rules.
+    """Build the tests of a contract's row rules.
 
     Raises:
         UnjudgeableRuleError: a rule cannot be executed.
     """
-    import pandera.polars as pandera
-
     rules = tuple(r for r in contract.row_rules if not isinstance(r.test, Typed))
     texts: dict[str, str] = {}
     expressions: dict[str, str] = {}
-    checks: dict[str, list[Any]] = {}
+    tests: list[_Test] = []
     for index, rule in enumerate(rules):
         if isinstance(rule.test, Holds):
             place = f"_holds:{index}"
             expressions[place] = rule.test.expression
-            outcome = _outcome(_judged(place))
+            passes = _outcome(_judged(place))
         else:
             column = _column(contract, rule)
             place = column.name
             if isinstance(rule.test, Matches | LengthWithin) and column.type.logical not in _TEXT:
                 place = texts.setdefault(column.name, f"_text:{column.name}")
-            outcome = row_test(rule.test, column.type, _judged(place))
-        checks.setdefault(place, []).append(
-            pandera.Check(
-                _check(outcome),
-                name=rule.name,
-                error=str(index),
-                ignore_na=not isinstance(rule.test, Required),
-            )
-        )
-    schema = pandera.DataFrameSchema(
-        {
-            # Null is judged by the checks, because pandera takes NaN for null.
-            _judged(name): pandera.Column(checks=of_column, nullable=True)
-            for name, of_column in checks.items()
-        }
-    )
-    return Judge(rules, texts, expressions, tuple(checks), schema)
+            passes = row_test(rule.test, column.type, _judged(place))
+        tests.append(_Test(place, passes))
+    return Judge(rules, texts, expressions, tuple(tests))
 
 
 def _judged(name: str) -> str:

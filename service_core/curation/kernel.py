@@ -32,11 +32,12 @@ from service_core.contract.model import (
     LogicalType,
 )
 from service_core.curation.block_tally import Arrivals, tallied
+from service_core.curation.distinct import Columns
 from service_core.curation.faults import Fault, Faults, Pairs
 from service_core.curation.judgement import Judge, UnjudgeableRuleError, compile_judge
 from service_core.curation.normalisation import text_rows
 from service_core.curation.tally import Samples, Tally
-from service_core.lexical import typed
+from service_core.lexical import typed as spelled
 from service_core.reasons import ReasonCode
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ class CuratedBlock:
     """What became of one block.
 
     Attributes:
-        accepted: Typed columns of the contract, `_extra`, `_source_object_id`, `_source_row`.
+        accepted: Typed columns of the contract, `_extra`, `_source_object_id`, `_source_row`. Text
+            that came dictionary-encoded may still be so, but never that of a unique key.
         diverted: Canonical text as it came, and `_reasons`.
         tallies: What was counted, by source object id.
         samples: The first rows that broke each rule, by the rule's name, as they arrived and
@@ -115,8 +117,8 @@ def compile_kernel(contract: Contract) -> Kernel:
     kernel = Kernel(contract)
     try:
         text = text_rows(contract, _no_rows(contract))
-        frame, _ = _typed_rows(kernel, text)
-        _judged(kernel, text, frame)
+        typed, _ = _typed_rows(kernel, text)
+        _judged(kernel, text, typed)
     except pl.exceptions.PolarsError as error:
         raise UnjudgeableRuleError(
             f"An expression of {contract.dataset} cannot be executed: {error}"
@@ -135,7 +137,6 @@ def curate_block(kernel: Kernel, block: pa.Table | pa.RecordBatch) -> CuratedBlo
         ValueError: the block lacks a column, which means that it is not canonical text.
     """
     import numpy
-    import polars as pl
     import pyarrow as pa
 
     contract = kernel.contract
@@ -146,56 +147,52 @@ def curate_block(kernel: Kernel, block: pa.Table | pa.RecordBatch) -> CuratedBlo
             f"The block lacks {sorted(missing)}: it is not canonical text of {contract.dataset} "
             f"version {contract.version}."
         )
-    raw = pl.DataFrame(
-        {c.name: _series(table.column(c.name)) for c in contract.landed_columns},
-        schema={c.name: pl.String() for c in contract.landed_columns},
-    )
+    table = table.unify_dictionaries()
+    raw = Columns.of_text(table, [c.name for c in contract.landed_columns])
     text = text_rows(contract, raw)
-    frame, found = _typed_rows(kernel, text)
+    typed, found = _typed_rows(kernel, text)
     drifted = [(fault, rows) for fault, rows in found if fault.code is ReasonCode.TYPE]
-    pairs = kernel.faults.pairs([*found, *_judged(kernel, text, frame)])
-    accepted = _accepted(kernel, table, raw, frame, drifted)
+    pairs = kernel.faults.pairs([*found, *_judged(kernel, text, typed)])
+    accepted = _accepted(kernel, table, raw, typed, drifted)
     gone = pairs.diverted_rows().to_numpy()
     if len(gone):
         keep = numpy.ones(table.num_rows, dtype=bool)
         keep[gone] = False
         accepted = accepted.filter(pa.array(keep))
-    tallies, samples = tallied(Arrivals.of(contract, table, raw, frame), pairs, drifted)
+    tallies, samples = tallied(Arrivals.of(contract, table, raw.frame, typed.frame), pairs, drifted)
     return CuratedBlock(accepted, _diverted(kernel, table, pairs, gone), tallies, samples)
 
 
-def _no_rows(contract: Contract) -> pl.DataFrame:
+def _no_rows(contract: Contract) -> Columns:
     import polars as pl
 
-    return pl.DataFrame(schema={c.name: pl.String() for c in contract.landed_columns})
-
-
-def _series(column: pa.ChunkedArray) -> pl.Series:
-    import polars as pl
-
-    series = pl.from_arrow(_plain(column))
-    assert isinstance(series, pl.Series)
-    return series.cast(pl.String())
+    return Columns(pl.DataFrame(schema={c.name: pl.String() for c in contract.landed_columns}), {})
 
 
 # --- Typing ----------------------------------------------------------------------
 
 
-def _typed_rows(
-    kernel: Kernel, text: pl.DataFrame
-) -> tuple[pl.DataFrame, list[tuple[Fault, pl.Series]]]:
+def _typed_rows(kernel: Kernel, text: Columns) -> tuple[Columns, list[tuple[Fault, pl.Series]]]:
     """Every column typed, derived ones too, and the rows whose text or outcome is no value."""
     import polars as pl
 
     contract, faults = kernel.contract, kernel.faults
-    landed = [c for c in contract.landed_columns if c.type.logical is not LogicalType.STRING]
-    frame = text.with_columns(typed(pl.col(c.name), c.type).alias(c.name) for c in landed)
+    landed = {
+        c.name: c.type for c in contract.landed_columns if c.type.logical is not LogicalType.STRING
+    }
+    typed = text.each(
+        landed,
+        lambda frame: frame.with_columns(
+            spelled(pl.col(name), landed[name]).alias(name) for name in frame.columns
+        ),
+    )
     found = []
-    for column in landed:
-        before, after = text[column.name], frame[column.name]
+    for name in landed:
+        before, after = text.frame[name], typed.frame[name]
         if before.null_count() != after.null_count():
             rows = (before.is_not_null() & after.is_null()).arg_true()
-            found.append((faults.untyped[column.name], rows))
+            found.append((faults.untyped[name], rows))
+    frame = typed.frame
     for column in contract.columns:
         if column.derived is None:
             continue
@@ -203,7 +200,7 @@ def _typed_rows(
         frame = frame.with_columns(value)
         if len(rows):
             found.append((faults.untyped[column.name], rows))
-    return frame, found
+    return Columns(frame, typed.distinct), found
 
 
 def _derived(frame: pl.DataFrame, column: Column) -> tuple[pl.Series, pl.Series]:
@@ -214,7 +211,7 @@ def _derived(frame: pl.DataFrame, column: Column) -> tuple[pl.Series, pl.Series]
     outcome, failed = evaluate(frame, column.derived)
     kind = column.type
     if outcome.dtype == pl.String and kind.logical is not LogicalType.STRING:
-        value = outcome.to_frame("text").select(typed(pl.col("text"), kind)).to_series()
+        value = outcome.to_frame("text").select(spelled(pl.col("text"), kind)).to_series()
     else:
         value = outcome.cast(polars_type(kind), strict=False)
     if kind.logical is LogicalType.DOUBLE and not kind.allow_special:
@@ -254,17 +251,18 @@ def evaluate(frame: pl.DataFrame, expression: str) -> tuple[pl.Series, pl.Series
     return pl.concat(parts) if parts else empty, pl.Series(failed, dtype=pl.UInt32)
 
 
-def _judged(
-    kernel: Kernel, text: pl.DataFrame, frame: pl.DataFrame
-) -> list[tuple[Fault, pl.Series]]:
+def _judged(kernel: Kernel, text: Columns, typed: Columns) -> list[tuple[Fault, pl.Series]]:
     """The rows that break row rules."""
     import polars as pl
 
     judge, faults = kernel.judge, kernel.faults
-    beside = []
+    frame, beside, distinct = typed.frame, [], dict(typed.distinct)
     for name, place in judge.texts.items():
-        of_text = text[name] if name in text.columns else frame[name].cast(pl.String)
+        landed = name in text.frame.columns
+        of_text = text.frame[name] if landed else frame[name].cast(pl.String)
         beside.append(of_text.alias(place))
+        if name in text.distinct:
+            distinct[place] = text.distinct[name]
     for place, expression in judge.expressions.items():
         outcome, failed = evaluate(frame, expression)
         if outcome.dtype not in (pl.Boolean, pl.Null):
@@ -273,7 +271,7 @@ def _judged(
             outcome = outcome.scatter(failed, False)
         beside.append(outcome.alias(place))
     judged = frame.with_columns(beside) if beside else frame
-    return [(faults.rules[rule], rows) for rule, rows in judge.failures(judged)]
+    return [(faults.rules[rule], rows) for rule, rows in judge.failures(judged, distinct)]
 
 
 # --- What comes out ------------------------------------------------------------------------------
@@ -282,24 +280,25 @@ def _judged(
 def _accepted(
     kernel: Kernel,
     table: pa.Table,
-    raw: pl.DataFrame,
-    frame: pl.DataFrame,
+    raw: Columns,
+    typed: Columns,
     drifted: Sequence[tuple[Fault, pl.Series]],
 ) -> pa.Table:
     """All rows as they would be accepted."""
     import pyarrow as pa
 
+    keys = {name for key in kernel.contract.unique_keys for name in key}
     columns: list[Any] = []
     for column in kernel.contract.columns:
-        value = frame[column.name]
+        name = column.name
         if column.derived is None and column.type.logical in _TEXT:
-            arrived = table.column(column.name)
-            columns.append(_text_column(column, arrived, raw[column.name], value))
+            text = _text_column(column, table.column(name), raw, typed)
+            columns.append(_plain(text) if name in keys else text)
         else:
-            columns.append(_to_arrow(value, arrow_type(column)))
-    columns.append(_extra(kernel.contract, table, raw, drifted))
-    columns += [_plain(table.column(name)) for name in (SOURCE_OBJECT_ID, SOURCE_ROW)]
-    return pa.table(columns, schema=kernel.accepted_schema)
+            columns.append(_to_arrow(typed.frame[name], arrow_type(column)))
+    columns.append(_plain(_extra(kernel.contract, table, raw.frame, drifted)))
+    columns += [table.column(name) for name in (SOURCE_OBJECT_ID, SOURCE_ROW)]
+    return pa.table(columns, names=kernel.accepted_schema.names)
 
 
 def _diverted(
@@ -315,27 +314,31 @@ def _diverted(
     return pa.table([*columns, pairs.reasons()], schema=kernel.diverted_schema)
 
 
-def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+def _plain(column: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
     import pyarrow as pa
 
     return column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column
 
 
 def _text_column(
-    column: Column, arrived: pa.ChunkedArray, raw: pl.Series, value: pl.Series
+    column: Column, arrived: pa.ChunkedArray, raw: Columns, typed: Columns
 ) -> pa.ChunkedArray | pa.Array:
     """A text column, by way of the very array that came in wherever its text stands: the way
     there and back again through Polars costs more than typing does."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    folding = column.normalisation
-    if (folding.trim or folding.case) and (raw != value).any():
-        return _to_arrow(value, pa.string())
+    name, folding = column.name, column.normalisation
+    before, after = raw.frame[name], typed.frame[name]
+    if name in raw.distinct:
+        unchanged = typed.distinct[name] is raw.distinct[name]
+        return arrived if unchanged else _to_arrow(after, pa.string())
+    if (folding.trim or folding.case) and (before != after).any():
+        return _to_arrow(after, pa.string())
     arrived = _plain(arrived)
-    if raw.null_count() == value.null_count():
+    if before.null_count() == after.null_count():
         return arrived
-    return pc.if_else(value.is_null().to_arrow(), pa.scalar(None, pa.string()), arrived)
+    return pc.if_else(after.is_null().to_arrow(), pa.scalar(None, pa.string()), arrived)
 
 
 def _to_arrow(series: pl.Series, kind: pa.DataType) -> pa.Array:

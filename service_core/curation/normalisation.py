@@ -5,10 +5,11 @@ In this order: trim, case, null spellings. Nothing is done that the contract doe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from service_core.contract.model import Case, Column, Contract, Normalisation
+from service_core.curation.distinct import Columns
 
 if TYPE_CHECKING:
     import polars as pl
@@ -17,20 +18,29 @@ if TYPE_CHECKING:
 WHITE_SPACE = " \t\n\r\x0b\x0c"
 
 
-def text_rows(contract: Contract, raw: pl.DataFrame) -> pl.DataFrame:
-    """Every landed column's text after trim, case and null spellings.
+def text_rows(contract: Contract, raw: Columns) -> Columns:
+    """Every landed column's text after trim, case and null spellings."""
+    columns = {column.name: column for column in contract.landed_columns}
+    nulls = contract.format.dialect.null_values
+    return raw.each(columns, lambda frame: _text(frame, columns, nulls))
+
+
+def _text(
+    frame: pl.DataFrame, columns: Mapping[str, Column], null_values: Sequence[str]
+) -> pl.DataFrame:
+    """A frame's text after trim, case and null spellings.
 
     Most columns of most blocks hold no spelling of null, and those are not written anew.
     """
     import polars as pl
 
-    landed = contract.landed_columns
-    folded = raw.with_columns(_folded(raw[c.name], c.normalisation) for c in landed)
-    nulls = contract.format.dialect.null_values
+    folded = frame.with_columns(
+        _folded(frame[name], columns[name].normalisation) for name in frame.columns
+    )
     spelled = {
-        column.name: pl.any_horizontal(pl.col(column.name) == text for text in spellings)
-        for column in landed
-        if (spellings := _null_spellings(column, nulls))
+        name: pl.any_horizontal(pl.col(name) == text for text in spellings)
+        for name in frame.columns
+        if (spellings := _null_spellings(columns[name], null_values))
     }
     if not spelled:
         return folded

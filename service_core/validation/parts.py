@@ -13,19 +13,23 @@ from typing import Any
 
 import pyarrow as pa
 
+from service_core.canonical import SOURCE_OBJECT_ID
+from service_core.dictionaries import worth_a_dictionary
 from service_core.validation.record import StagedFile
 
-ROW_GROUP_ROWS = 122_880
+ROW_GROUP_ROWS = 245_760
 #: Wide rows are cut into groups before they fill memory.
 _ROW_GROUP_BYTES = 64 * 1024 * 1024
 _IN_MEMORY = 32 * 1024 * 1024
+#: Of the source object's id: as text it is 64 bytes for every row.
+_DICTIONARY = pa.dictionary(pa.int32(), pa.string())
 
 
 class PartWriter:
     """Writes tables of one schema to Parquet files of bounded size.
 
     Args:
-        schema: Of every table.
+        schema: Of every table, but that the source object's id may come as a dictionary.
         path_of: The scratch path of the n-th part.
         ship: Takes a finished part away (to its zone) and says where it lies.
         part_bytes: Text after which a part ends; None for a single part of any size.
@@ -40,7 +44,8 @@ class PartWriter:
         part_bytes: int | None = 1024**3,
     ) -> None:
         self._limit = part_bytes
-        self._schema = schema
+        place = schema.get_field_index(SOURCE_OBJECT_ID)
+        self._schema = schema.set(place, schema.field(place).with_type(_DICTIONARY))
         self._path_of = path_of
         self._ship = ship
         self._waiting: list[pa.Table] = []
@@ -55,15 +60,19 @@ class PartWriter:
         """Append rows."""
         if not table.num_rows:
             return
+        table = _with_dictionary(table)
         self._waiting.append(table)
         self._waiting_rows += table.num_rows
         self._waiting_bytes += table.nbytes
-        if self._waiting_rows >= ROW_GROUP_ROWS or self._waiting_bytes >= _ROW_GROUP_BYTES:
-            self._write()
+        if self._waiting_bytes >= _ROW_GROUP_BYTES:
+            self._write(self._waiting_rows)
+        elif self._waiting_rows >= ROW_GROUP_ROWS:
+            # Whole groups, because a remainder costs a reader as much as a group does.
+            self._write(self._waiting_rows - self._waiting_rows % ROW_GROUP_ROWS)
 
     def finish(self) -> tuple[StagedFile, ...]:
         """Write and ship what is left; returns every part, in order."""
-        self._write()
+        self._write(self._waiting_rows)
         self._close()
         return tuple(self._parts)
 
@@ -73,32 +82,43 @@ class PartWriter:
             self._writer.close()
             self._writer = None
 
-    def _write(self) -> None:
-        import pyarrow.parquet as pq
-
-        if not self._waiting:
+    def _write(self, rows: int) -> None:
+        """Write that many of the waiting rows."""
+        if not rows:
             return
+        # A writer gives up a dictionary that changes within a row group.
+        waiting = pa.concat_tables(self._waiting).unify_dictionaries()
+        table, rest = waiting.slice(0, rows), waiting.slice(rows)
         if self._writer is None:
-            # On 2M orders these settings take 1.1 s of CPU where pyarrow's own take 2.1 s: text
-            # that arrived is mostly unlike, so dictionaries are given up early, and nobody asks
-            # for the least and greatest of it.
-            whole = [f.name for f in self._schema if pa.types.is_integer(f.type)]
-            self._writer = pq.ParquetWriter(
-                self._path_of(len(self._parts)),
-                self._schema,
-                compression="zstd",
-                write_statistics=False,
-                dictionary_pagesize_limit=128 * 1024,
-                use_dictionary=[f.name for f in self._schema if f.name not in whole],
-                column_encoding=dict.fromkeys(whole, "DELTA_BINARY_PACKED"),
-            )
-        table = pa.concat_tables(self._waiting)
+            self._writer = self._opened(table)
         self._writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
-        self._part_rows += self._waiting_rows
-        self._part_bytes += self._waiting_bytes
-        self._waiting, self._waiting_rows, self._waiting_bytes = [], 0, 0
+        self._part_rows += rows
+        self._part_bytes += table.nbytes
+        self._waiting = [rest] if rest.num_rows else []
+        self._waiting_rows, self._waiting_bytes = rest.num_rows, rest.nbytes
         if self._limit is not None and self._part_bytes >= self._limit:
             self._close()
+
+    def _opened(self, first: pa.Table) -> Any:
+        """A writer of the next part, which begins with these rows.
+
+        On 2M orders these settings take 0.6 s of CPU and 20 MB, pyarrow's own 1.2 s and 31 MB.
+        """
+        import pyarrow.parquet as pq
+
+        whole = [f.name for f in self._schema if pa.types.is_integer(f.type)]
+        texts = first.drop_columns(whole).slice(0, ROW_GROUP_ROWS)
+        return pq.ParquetWriter(
+            self._path_of(len(self._parts)),
+            self._schema,
+            compression="zstd",
+            # Nobody asks for the least and greatest of text that just arrived.
+            write_statistics=False,
+            use_dictionary=worth_a_dictionary(texts),
+            column_encoding=dict.fromkeys(whole, "DELTA_BINARY_PACKED"),
+            # The stored Arrow schema would bring the dictionary back to a reader.
+            store_schema=False,
+        )
 
     def _close(self) -> None:
         if self._writer is None:
@@ -111,6 +131,15 @@ class PartWriter:
         path.unlink()
         self._parts.append(StagedFile(uri=uri, rows=self._part_rows, bytes=size))
         self._part_rows = self._part_bytes = 0
+
+
+def _with_dictionary(table: pa.Table) -> pa.Table:
+    place = table.column_names.index(SOURCE_OBJECT_ID)
+    ids = table.column(place)
+    if pa.types.is_dictionary(ids.type):
+        return table
+    encoded = ids.dictionary_encode().cast(_DICTIONARY)
+    return table.set_column(place, SOURCE_OBJECT_ID, encoded)
 
 
 @dataclass(slots=True)

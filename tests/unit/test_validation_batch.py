@@ -437,7 +437,7 @@ def test_many_small_files_are_no_many_parts_nor_many_files_in_hand(
 # --- Golden files --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dataset", ["orders", "customers"])
+@pytest.mark.parametrize("dataset", ["orders", "customers", "shipments"])
 def test_golden_files_have_the_validation_outcome_that_they_state(
     land: Callable[..., Landed], dataset: str
 ) -> None:
@@ -452,7 +452,7 @@ def test_golden_files_have_the_validation_outcome_that_they_state(
             for p in paths
         )
     )
-    by_curation = {"TYPE", "DUPLICATE_KEY"}
+    by_curation = {"TYPE", "RANGE", "RULE", "DUPLICATE_KEY"}
     for file in record.files:
         name = file.source_object.key.rpartition("/")[2]
         meant = expected[name]

@@ -131,6 +131,23 @@ def test_files_read_together_keep_their_rows_apart() -> None:
     assert counts[5] == 6
 
 
+@pytest.mark.parametrize("between", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("place", ["first", "middle", "last"])
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_a_cell_may_run_over_lines_wherever_its_record_stands(
+    between: str, place: str, end: str
+) -> None:
+    """The parser is told of it only where that is so, because looking for it is dear."""
+    lines = {name: f"{name},b,c" for name in ("first", "middle", "last")}
+    lines[place] = f'"{place}{between}",b,c'
+    rows, malformed, _ = read_delimited(
+        contract(), HEADER + ("\n".join(lines.values()) + end).encode()
+    )
+    assert not malformed
+    wanted = [name + between if name == place else name for name in lines]
+    assert [row["a"] for row in rows] == wanted
+
+
 def test_a_record_may_be_longer_than_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(csv_rows, "_BLOCK", 64)
     long = "x\n," * 500
