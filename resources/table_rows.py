@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from pyiceberg.expressions import AlwaysTrue, BooleanExpression, EqualTo
 from pyiceberg.table import Table
 
+from resources.table_change import Removal
 from resources.table_schema import arrow_type
 from service_core.canonical import PARTITION, SOURCE_KEY, SOURCE_OBJECT_ID, SOURCE_ROW
 
@@ -35,6 +36,43 @@ def row_batches(
     for batch in scan.to_arrow_batch_reader():
         # PyIceberg chooses the layout of strings by the file.
         yield batch.select(shape.names).cast(shape)
+
+
+class PublishedDeletesError(Exception):
+    """Another engine has deleted rows of a table apart from the files that hold them, so that the
+    files alone do not tell what is published."""
+
+
+def data_files(table: Table, partition: str) -> tuple[str, ...]:
+    """The URIs of the files that hold a partition's rows, and no other.
+
+    Raises:
+        PublishedDeletesError: some of their rows are deleted elsewhere.
+    """
+    uris = []
+    for task in table.scan(row_filter=EqualTo(PARTITION, partition)).plan_files():
+        if task.delete_files:
+            name = ".".join(table.name())
+            raise PublishedDeletesError(
+                f"Partition {partition} of table {name} has deletes that lie apart from its "
+                "files, which no engine but the one in process reads. Have the engine that made "
+                f"them write the files anew (in Athena: OPTIMIZE {name} REWRITE DATA USING "
+                "BIN_PACK), or curate the batch in process."
+            )
+        uris.append(task.file.file_path)
+    return tuple(sorted(uris))
+
+
+def rows_of(table: Table, partition: str, origin: Removal) -> Iterator[pa.RecordBatch]:
+    """A partition's rows of some source keys and source objects, with all their columns."""
+    shape = shape_of(table, table.schema().column_names)
+    if not origin.objects and not origin.keys:
+        return
+    for batch in table.scan(row_filter=origin.filter(partition)).to_arrow_batch_reader():
+        rows = batch.select(shape.names).cast(shape)
+        found = rows.filter(origin.hits(rows))
+        if found.num_rows:
+            yield found
 
 
 def key_batches(

@@ -10,7 +10,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from service_core.contract.model import Contract
-from service_core.curation.batch import add_malformed, download_parts, without
 from service_core.curation.conclusion import (
     Judged,
     conclude,
@@ -18,7 +17,10 @@ from service_core.curation.conclusion import (
     standing_verdict,
     still_holds,
 )
+from service_core.curation.local_bench import add_malformed, download_parts
+from service_core.curation.passes import without
 from service_core.curation.settlement import Settlement, intolerable
+from service_core.curation.shipment import LocalFiles
 from service_core.curation.staging import Origins, blocks
 from service_core.manifest import Manifest
 from service_core.ports import Ledger, ObjectStore
@@ -78,8 +80,9 @@ def elt_verdict(
             ),
             samples={},
             duplicates={},
-            staged=writer.finish(),
-            quarantined=quarantine.finish(),
+            files=LocalFiles(manifest, store, run, writer.finish(), quarantine.finish()),
             snapshot=None,
         )
-        return conclude(contract, manifest, record, judged, store, ledger, run, engine=ENGINE)
+        verdict = conclude(contract, manifest, record, judged, store, run, engine=ENGINE)
+    record_in_ledger(verdict, record, store, ledger, run)
+    return verdict

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Protocol
 from service_core.contract.model import Contract
 from service_core.events import Event
 from service_core.layout import Zone
-from service_core.ledger import Entry, HistoryLine, KeyHead, Move, Return, Step
+from service_core.ledger import Entry, HistoryLine, KeyHead, Move, Return, State, Step
 from service_core.manifest import Manifest
+from service_core.rolled_back import RollbackMark, TakenBack
 from service_core.source_object import SourceObject
+from service_core.undo import History, Memory, Share, Undone
 from service_core.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -62,6 +64,16 @@ class ListingPage:
     resume: tuple[str, str] | None
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One object of a zone other than raw, as a listing has it; `size` in bytes."""
+
+    key: str
+    size: int
+    etag: str
+    last_modified: datetime
+
+
 class ObjectMissingError(Exception):
     """The object, or that version of it, is not there."""
 
@@ -84,6 +96,9 @@ class ObjectStore(Protocol):
 
     def write(self, zone: Zone, key: str, body: bytes, *, content_type: str = "") -> str:
         """Put an object in one atomic request; returns its URI."""
+
+    def write_once(self, zone: Zone, key: str, body: bytes, *, content_type: str = "") -> bool:
+        """Put an object unless one is there; of several at once, exactly one is told True."""
 
     def open_source(self, source_object: SourceObject) -> Iterator[bytes]:
         """The bytes of exactly that version, in chunks of about a megabyte.
@@ -112,6 +127,9 @@ class ObjectStore(Protocol):
     def keys(self, zone: Zone, prefix: str) -> Iterator[str]:
         """Every key of a zone under a prefix."""
 
+    def stored(self, zone: Zone, prefix: str) -> Iterator[Stored]:
+        """Every object of a zone under a prefix, in key order."""
+
     def remove(self, zone: Zone, keys: Iterable[str]) -> None:
         """Remove objects that nothing names. Those that are not there are no error.
 
@@ -122,13 +140,15 @@ class ObjectStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PendingBatch:
-    """A batch whose manifest is durable and whose run has not yet begun."""
+    """A batch whose manifest is durable and whose run has not yet begun; `replay_id`, where it is
+    a replay's."""
 
     dataset: str
     partition: str
     batch_id: str
     manifest_uri: str
     requested_at: datetime
+    replay_id: str | None = None
 
 
 class Ledger(Protocol):
@@ -136,6 +156,16 @@ class Ledger(Protocol):
 
     def entries(self, object_ids: Iterable[str]) -> dict[str, Entry]:
         """The entries of those ids that the ledger knows, read consistently."""
+
+    def in_partition(
+        self, dataset: str, partition: str, state: State | None = None
+    ) -> Iterator[Entry]:
+        """A partition's entries, of one state or of all, by way of an index that lags behind by
+        moments: for people and replays, not for decisions."""
+
+    def rehearsal(self) -> Ledger:
+        """This ledger as it stands, for somebody whose own writes only he is to see: they stay in
+        memory, and are gone with him."""
 
     def receive(self, manifest: Manifest, *, run_id: str | None, at: datetime) -> dict[str, str]:
         """Record every object of a manifest as received by its batch; objects that the batch
@@ -191,6 +221,22 @@ class Ledger(Protocol):
 
     def raise_key_heads(self, dataset: str, heads: Sequence[KeyHead]) -> dict[str, KeyHead]:
         """Make each head its key's newest unless a newer stands; returns those that stood."""
+
+    def rolled_back(self, batch_ids: Iterable[str]) -> dict[str, RollbackMark]:
+        """Those of the batches that have been rolled back, read consistently."""
+
+    def mark_rolled_back(self, marks: Sequence[RollbackMark]) -> None:
+        """Record that batches have been rolled back; the first mark of a batch stays."""
+
+    def take_back(
+        self, returns: Sequence[TakenBack], undone: frozenset[str], *, run_id: str, at: datetime
+    ) -> None:
+        """Bring objects of undone batches to where the table has them. May be repeated."""
+
+    def lower_key_heads(
+        self, dataset: str, heads: Mapping[str, KeyHead | None], undone: frozenset[str]
+    ) -> None:
+        """Give keys whose heads an undone batch has raised the heads named, or none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +308,21 @@ class Catalog(Protocol):
         """The files of a partition's published rows, for an engine that reads them by itself;
         None where the table holds nothing at all."""
 
+    def published_rows(
+        self,
+        contract: Contract,
+        partition: str,
+        *,
+        source_keys: Iterable[str],
+        source_objects: Iterable[str],
+    ) -> Iterator[pa.RecordBatch]:
+        """A partition's published rows that came from one of those keys or of those very objects,
+        with all their columns, in no particular order."""
+
+    def refusal(self, contract: Contract) -> str | None:
+        """Why the table as it is cannot take rows under a contract, in a sentence; None where it
+        can."""
+
     def publish(self, contract: Contract, verdict: Verdict, withheld: Withheld) -> Publication:
         """Commit a batch's staged files in one snapshot, unless it has been committed before.
 
@@ -270,7 +331,49 @@ class Catalog(Protocol):
 
         Raises:
             ObjectMissingError: a staged file is not there.
+            BatchRolledBackError: the batch has been rolled back.
         """
+
+
+class Upkeep(Protocol):
+    """The published tables, for those who undo commits or clear what nothing refers to."""
+
+    def history(self, contract: Contract) -> History:
+        """What the table still knows of its commits and rollbacks."""
+
+    def holders(
+        self,
+        contract: Contract,
+        partition: str,
+        *,
+        source_keys: Iterable[str],
+        source_objects: Iterable[str],
+    ) -> tuple[Share, ...]:
+        """Who brought a partition's published rows of those keys or of those very objects."""
+
+    def roll_back(
+        self,
+        contract: Contract,
+        batches: Iterable[str],
+        memory: Memory,
+        *,
+        run_id: str,
+        replay_id: str | None = None,
+        dry_run: bool = False,
+    ) -> Undone:
+        """Undo batches in one new snapshot; those that have been undone before stay so.
+
+        Args:
+            replay_id: The replay that is undone, for the snapshot's summary.
+            dry_run: Only say what would change.
+
+        Raises:
+            RollbackRefusedError: it cannot be done; nothing has been changed.
+        """
+
+    def referenced(self) -> Mapping[str, frozenset[str]]:
+        """By the name of each table there is, the URI of every file that it, or any snapshot that
+        it keeps, refers to: data, manifests and metadata."""
 
 
 class Events(Protocol):

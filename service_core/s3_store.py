@@ -9,14 +9,14 @@ a Lambda and in a Glue job too, imports no AWS client.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from service_core.layout import Zone
-from service_core.ports import Listed, ListingPage, ObjectMissingError
-from service_core.settings import Settings
+from service_core.ports import Listed, ListingPage, ObjectMissingError, Stored
 from service_core.source_object import SourceObject
 
 _CHUNK_BYTES = 1 << 20
@@ -33,21 +33,28 @@ _MISSING = frozenset(
 _TAKEN = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", "409"})
 
 
+class Buckets(Protocol):
+    """Who knows the zones' buckets: the settings, or a request."""
+
+    def bucket(self, zone: Zone) -> str:
+        """The zone's bucket name."""
+
+
 class S3ObjectStore:
     """Implements `ports.ObjectStore`.
 
     Args:
         client: A boto3 S3 client.
-        settings: Where the buckets are.
+        buckets: Where the buckets are.
     """
 
-    def __init__(self, client: Any, settings: Settings) -> None:
+    def __init__(self, client: Any, buckets: Buckets) -> None:
         self._s3 = client
-        self._settings = settings
+        self._buckets = buckets
 
     def bucket(self, zone: Zone) -> str:
         """The zone's bucket name."""
-        return self._settings.bucket(zone)
+        return self._buckets.bucket(zone)
 
     def uri(self, zone: Zone, key: str) -> str:
         """`s3://bucket/key`, the key as it is."""
@@ -173,6 +180,32 @@ class S3ObjectStore:
             for found in page.get("Contents", ()):
                 yield found["Key"]
 
+    def stored(self, zone: Zone, prefix: str) -> Iterator[Stored]:
+        """Every object of a zone under a prefix, in key order."""
+        pages = self._s3.get_paginator("list_objects_v2")
+        for page in pages.paginate(Bucket=self.bucket(zone), Prefix=prefix):
+            for found in page.get("Contents", ()):
+                yield Stored(
+                    key=found["Key"],
+                    size=int(found["Size"]),
+                    etag=found["ETag"].strip('"'),
+                    last_modified=found["LastModified"],
+                )
+
+    def remove(self, zone: Zone, keys: Iterable[str]) -> None:
+        """Remove objects that nothing names. Those that are not there are no error.
+
+        Raises:
+            ValueError: the zone is raw, from which nothing is ever removed.
+        """
+        if zone is Zone.RAW:
+            raise ValueError("Nothing is ever removed from the raw bucket.")
+        for batch in _batched(keys, _PAGE):
+            self._s3.delete_objects(
+                Bucket=self.bucket(zone),
+                Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True},
+            )
+
     def _get(self, **what: Any) -> Any:
         try:
             return self._s3.get_object(**what)["Body"]
@@ -255,6 +288,12 @@ def _markers(resume: tuple[str, str]) -> dict[str, str]:
 def _chunks(body: Any) -> Iterator[bytes]:
     with body:
         yield from body.iter_chunks(_CHUNK_BYTES)
+
+
+def _batched(keys: Iterable[str], size: int) -> Iterator[list[str]]:
+    given = iter(keys)
+    while batch := list(islice(given, size)):
+        yield batch
 
 
 def _content_type(content_type: str) -> dict[str, str]:

@@ -17,23 +17,17 @@ from service_core.contract.model import Contract
 from service_core.curation.check_outcomes import Conservation, Findings, check_outcomes
 from service_core.curation.judgement import type_name
 from service_core.curation.settlement import Settlement
-from service_core.curation.staging import Part, counted
 from service_core.curation.tally import Samples, Tally
+from service_core.curation.workbench import Files
 from service_core.drift import Drift, DriftKind
-from service_core.layout import (
-    Zone,
-    accepted_part_key,
-    batch_prefix,
-    quarantined_rows_key,
-    verdict_key,
-)
+from service_core.layout import Zone, batch_prefix, verdict_key
 from service_core.ledger import Move, Return, State
 from service_core.manifest import Manifest
 from service_core.ports import Ledger, ObjectMissingError, ObjectStore
 from service_core.quarantine import quarantine_file
 from service_core.reasons import ReasonCode, Scope
 from service_core.run import Run
-from service_core.validation.record import FileValidation, Finding, StagedFile, ValidationRecord
+from service_core.validation.record import FileValidation, Finding, ValidationRecord
 from service_core.verdict import (
     SCHEMA_VERSION,
     CheckOutcome,
@@ -54,7 +48,7 @@ class Judged:
         settlement: What was decided about files.
         samples: Rows that broke a rule, by check name.
         duplicates: Findings of rows that gave way to others, by source object id.
-        staged, quarantined: Parquet files in scratch, of files that stay.
+        files: Parquet files of the rows of source objects that stay.
         snapshot: The table's, against which uniqueness was judged.
     """
 
@@ -62,8 +56,7 @@ class Judged:
     settlement: Settlement
     samples: Samples
     duplicates: Mapping[str, Sequence[Finding]]
-    staged: Sequence[Part]
-    quarantined: Sequence[Part]
+    files: Files
     snapshot: int | None
 
 
@@ -73,12 +66,14 @@ def conclude(
     record: ValidationRecord,
     judged: Judged,
     store: ObjectStore,
-    ledger: Ledger,
     run: Run,
     *,
     engine: str,
 ) -> Verdict:
-    """Write everything that a judged batch leaves, and its verdict last."""
+    """Write everything that a judged batch leaves, and its verdict last.
+
+    The ledger is left to the caller (`record_in_ledger`), because not every engine reaches it.
+    """
     files = tuple(_outcome(contract, file, judged) for file in record.files)
     findings = _findings(manifest, record, judged, files)
     checks = check_outcomes(contract, findings)
@@ -86,13 +81,13 @@ def conclude(
     conserved = findings.conservation.held
     # Rows that stay published because the verdict failed must not lie in quarantine as well.
     standing = any(f.published_by for f in files)
-    if blocked_by and (findings.accepted or standing or not conserved):
+    held_back = blocked_by and (findings.accepted or standing or not conserved)
+    if held_back:
         files = tuple(_blocked(file, checks) for file in files)
-        judged = replace(judged, staged=(), quarantined=())
         if conserved:
             whole = Conservation(findings.conservation.read, 0, 0, findings.conservation.read)
             checks = check_outcomes(contract, replace(findings, conservation=whole))
-    staged, quarantined = _ship(manifest, judged, store, run)
+    staged, quarantined = ((), ()) if held_back else judged.files.ship()
     _take_whole(record, manifest, files, store, run)
     verdict = Verdict(
         batch_id=manifest.batch_id,
@@ -121,7 +116,6 @@ def conclude(
         verdict.model_dump_json(indent=1).encode(),
         content_type="application/json",
     )
-    record_in_ledger(verdict, record, store, ledger, run)
     return verdict
 
 
@@ -269,12 +263,15 @@ def _row_findings(tally: Tally) -> Iterable[Finding]:
 
 
 def _type_drift(contract: Contract, tally: Tally) -> Iterable[Drift]:
-    for name, occurrence in tally.drifted.items():
-        kind = type_name(contract.column(name).type)
+    # In the contract's order: that of the tally depends on where blocks were cut.
+    for column in contract.columns:
+        if (occurrence := tally.drifted.get(column.name)) is None:
+            continue
+        kind = type_name(column.type)
         line = f", the first in line {occurrence.line}" if occurrence.line else ""
         yield Drift(
             kind=DriftKind.TYPE,
-            column=name,
+            column=column.name,
             detail=f"{occurrence.count} values are no spelling of {kind}{line}",
             policy=contract.drift.type,
             rows=occurrence.count,
@@ -294,8 +291,8 @@ def _findings(
         settlement=judged.settlement,
         conservation=Conservation(
             read=sum(f.rows_read for f in record.files),
-            accepted=sum(counted(part.path) for part in judged.staged),
-            quarantined=sum(counted(part.path) for part in judged.quarantined),
+            accepted=judged.files.accepted,
+            quarantined=judged.files.quarantined,
             whole=sum(
                 f.rows_read
                 for f in record.files
@@ -350,41 +347,6 @@ def _batch_drift(files: Iterable[FileOutcome]) -> tuple[Drift, ...]:
         else drift.model_copy(update={"detail": f"{drift.detail} (and {count - 1} more files)"})
         for drift, count in merged.values()
     )
-
-
-def _ship(
-    manifest: Manifest, judged: Judged, store: ObjectStore, run: Run
-) -> tuple[tuple[StagedFile, ...], tuple[StagedFile, ...]]:
-    """Upload staged and quarantined rows under names that nothing has yet."""
-    place = (manifest.dataset, manifest.partition, manifest.batch_id)
-    attempt = _fresh_attempt(store, place, run.attempt)
-    staged = tuple(
-        _upload(store, part, Zone.CURATED, accepted_part_key(*place, attempt, number))
-        for number, part in enumerate(judged.staged)
-    )
-    quarantined = tuple(
-        _upload(store, part, Zone.QUARANTINE, quarantined_rows_key(*place, attempt, number))
-        for number, part in enumerate(judged.quarantined)
-    )
-    return staged, quarantined
-
-
-def _fresh_attempt(store: ObjectStore, place: tuple[str, str, str], attempt: str) -> str:
-    """A name for what this attempt stages. An attempt may judge its batch twice, and a file that
-    a published snapshot refers to must never be written again."""
-    taken = set(store.keys(Zone.CURATED, batch_prefix(*place)))
-    first = quarantined_rows_key(*place, attempt, 0)
-    taken.update(store.keys(Zone.QUARANTINE, first[: first.rindex(f"{attempt}/")]))
-    name, number = attempt, 1
-    while {accepted_part_key(*place, name, 0), quarantined_rows_key(*place, name, 0)} & taken:
-        number += 1
-        name = f"{attempt}-{number}"
-    return name
-
-
-def _upload(store: ObjectStore, part: Part, zone: Zone, key: str) -> StagedFile:
-    size = part.path.stat().st_size
-    return StagedFile(uri=store.upload(part.path, zone, key), rows=part.rows, bytes=size)
 
 
 def _take_whole(

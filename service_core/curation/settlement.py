@@ -8,38 +8,32 @@ those before it alone, so the first is always certain, and the rounds end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 
-from service_core.canonical import SOURCE_OBJECT_ID
 from service_core.contract.checks import said
 from service_core.contract.model import (
     Contract,
     DriftPolicy,
     Metric,
+    PublicationMode,
     SetRule,
     SetScope,
 )
-from service_core.curation.key_watch import KeyWatch
 from service_core.curation.set_rules import (
     BY_KEYS,
     Figure,
     figure_of,
     holds,
-    measure,
     measures,
     merge_figures,
 )
-from service_core.curation.staging import blocks
 from service_core.curation.tally import Tally
-from service_core.curation.uniqueness import Duplicates, Published, Repeated
+from service_core.curation.uniqueness import Duplicates, Repeated
+from service_core.curation.workbench import Workbench
 from service_core.reasons import ReasonCode, Scope, Severity
 from service_core.validation.record import FileValidation, Finding
-
-#: Asks for published keys while the rows of these source keys are about to be replaced.
-PublishedBeside = Callable[[Sequence[str]], Published]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +72,9 @@ class Settling:
         contract: The contract.
         files: Files that validation accepted, in the manifest's order.
         tallies: What the kernel counted, by source object id.
-        staged: Parquet files of the rows that the kernel accepted.
-        watch: Hashes of their keys.
-        duplicates: Over the same files.
-        published: None where the table holds nothing.
+        bench: Where their rows are.
+        duplicates: Decides about their keys.
+        published: Whether the table holds anything.
         now: When the batch is judged.
         gone: Files that are out from the beginning.
     """
@@ -89,10 +82,9 @@ class Settling:
     contract: Contract
     files: Sequence[FileValidation]
     tallies: Mapping[str, Tally]
-    staged: Sequence[Path]
-    watch: KeyWatch
+    bench: Workbench
     duplicates: Duplicates
-    published: PublishedBeside | None
+    published: bool
     now: datetime
     gone: dict[str, Finding] = field(default_factory=dict)
     _of_objects: dict[str, dict[str, JudgedFigure]] = field(default_factory=dict)
@@ -135,17 +127,20 @@ class Settling:
             replacing = frozenset(f.source_object.key for f in alive) - emptied
             if self._replacing is None or (self.published and replacing != self._replacing):
                 self._replacing = replacing
-                beside = self.published(sorted(replacing)) if self.published else None
-                self.duplicates.find(self.watch, beside)
+                self._find(sorted(replacing))
             repeated = self.duplicates.settle(owners)
             rows = dict(accepted)
             for one in repeated:
                 rows[one.owner] -= one.count
-            if self.published is None or all(
+            if not self.published or all(
                 rows[f.source_object.id] or f.source_object.key not in replacing or not f.rows_read
                 for f in alive
             ):
                 return repeated, rows
+
+    def _find(self, replacing: Sequence[str]) -> None:
+        replaced = replacing if self.contract.publication is PublicationMode.REPLACE else ()
+        self.duplicates.find(lambda key: self.bench.suspects(key, replaced))
 
     def _tally(self, owner: str) -> Tally:
         return self.tallies.get(owner, Tally())
@@ -154,7 +149,10 @@ class Settling:
         """Why a file goes for what its own rows show, whatever other files hold."""
         tally = self._tally(file.source_object.id)
         if self.contract.drift.type is DriftPolicy.QUARANTINE_FILE and tally.drifted:
-            column, drift = min(tally.drifted.items(), key=lambda item: item[1].row)
+            places = {column.name: place for place, column in enumerate(self.contract.columns)}
+            column, drift = min(
+                tally.drifted.items(), key=lambda item: (item[1].row, places[item[0]])
+            )
             return Finding(
                 code=ReasonCode.TYPE,
                 scope=Scope.FILE,
@@ -176,32 +174,14 @@ class Settling:
         touched = {one.owner for one in repeated}
         if touched and measures(self.contract):
             figures |= {owner: {} for owner in touched}
-            for owner, again in self._measured_again(touched):
-                figures[owner] = merge_figures(figures[owner], again)
+            figures |= self.bench.measure(touched, self.duplicates)
         for rule in self.contract.set_rules:
             if rule.metric in BY_KEYS and SetScope.SOURCE_OBJECT in rule.scopes:
-                counted = self.duplicates.distinct(rule.columns, by_object=True)
+                counted = self.bench.distinct(rule.columns, self.duplicates, by_object=True)
                 for owner in figures:
                     partial = _of_keys(rule, *counted.get(owner, (0, 0)))
                     figures[owner] = {**figures[owner], rule.name: partial}
         return figures
-
-    def _measured_again(self, owners: set[str]) -> Iterable[tuple[str, Mapping[str, Figure]]]:
-        """Figures of the rows that are left of files some of whose rows gave way."""
-        import polars as pl
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        wanted = pa.array(sorted(owners))
-        for block in blocks(self.staged):
-            ids = block.column(SOURCE_OBJECT_ID).cast(pa.string())
-            kept = block.filter(pc.is_in(ids, value_set=wanted))
-            if not kept.num_rows:
-                continue
-            lost, _, _ = self.duplicates.among(kept)
-            frame = pl.from_arrow(kept.filter(pa.array(~lost)))
-            assert isinstance(frame, pl.DataFrame)
-            yield from measure(self.contract, frame, SOURCE_OBJECT_ID).items()
 
     def _failing(
         self,
@@ -266,7 +246,7 @@ class Settling:
             if rule.metric in BY_KEYS:
                 if SetScope.BATCH not in rule.scopes:
                     continue
-                counted = self.duplicates.distinct(rule.columns, by_object=False)
+                counted = self.bench.distinct(rule.columns, self.duplicates, by_object=False)
                 partial = _of_keys(rule, *counted.get(None, (0, 0)))
             figure = figure_of(self.contract, rule, partial, total, self.now)
             judged[rule.name] = JudgedFigure(figure, holds(rule, figure))

@@ -4,14 +4,15 @@ The first row keeps its key: the manifest's order of objects, then the order in 
 is already published comes before all. A key with a null in it is no key. Keys are judged one after
 the other, the primary key first, among the rows that those before have left.
 
-What `service_core.curation.key_watch` leaves open is settled by DuckDB over the staged Parquet,
-which spills to scratch, so that memory stays bounded for any number of keys.
+What hashes leave open (`service_core.curation.key_watch`) is settled here by DuckDB over Parquet
+files of the rows under suspicion. It spills to scratch, so that memory stays bounded for any number
+of keys. Wherever rows are worked on, this is done once, and here.
 """
 
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,14 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 from service_core.canonical import SOURCE_KEY, SOURCE_OBJECT_ID, SOURCE_ROW
 from service_core.contract.model import Contract
-from service_core.curation.key_watch import Key, KeyWatch
+from service_core.curation.key_watch import Key, Suspects
+from service_core.curation.losers import LOSERS, Losers, same_key
 
 if TYPE_CHECKING:
-    import numpy
     import pyarrow as pa
-
-#: Asks the catalogue for a key's published values, without the rows that the batch replaces.
-Published = Callable[[Key], Iterator["pa.RecordBatch"]]
 
 _MEMORY = "512MB"
 
@@ -43,31 +41,25 @@ class Repeated:
 
 
 class Duplicates:
-    """The rows of staged files that repeat a key, for whichever objects are still in.
+    """The accepted rows that repeat a key, for whichever objects are still in.
 
     Args:
         contract: Whose keys.
         objects: Id and key of the batch's source objects, in the manifest's order.
-        staged: Parquet files of accepted rows.
         scratch: Where DuckDB may spill.
     """
 
     def __init__(
-        self,
-        contract: Contract,
-        objects: Sequence[tuple[str, str]],
-        staged: Sequence[Path],
-        scratch: Path,
+        self, contract: Contract, objects: Sequence[tuple[str, str]], scratch: Path
     ) -> None:
         self._contract = contract
         self._objects = objects
         self._ordinals = {owner: ordinal for ordinal, (owner, _) in enumerate(objects)}
         self._owners = [owner for owner, _ in objects]
-        self._staged = _files(staged)
         self._scratch = scratch
         self._open: list[int] = []
         self._alive: list[int] = []
-        self.any = False
+        self._any = False
 
     @cached_property
     def _db(self) -> Any:
@@ -99,10 +91,7 @@ class Duplicates:
         db.execute("CREATE TABLE objects AS SELECT * FROM given")
         db.unregister("given")
         db.execute("CREATE TABLE alive (ordinal BIGINT)")
-        db.execute(
-            "CREATE TABLE losers (ordinal BIGINT, row_number BIGINT, key_index INTEGER,"
-            " kept_ordinal BIGINT, kept_key VARCHAR, kept_row BIGINT)"
-        )
+        db.execute(f"CREATE TABLE {LOSERS}")
         return db
 
     def close(self) -> None:
@@ -110,21 +99,35 @@ class Duplicates:
         if "_db" in self.__dict__:
             self._db.close()
 
-    def find(self, watch: KeyWatch, published: Published | None) -> None:
+    @property
+    def alive(self) -> list[str]:
+        """Ids of the objects that were in when it was last settled."""
+        return [self._owners[ordinal] for ordinal in self._alive]
+
+    @property
+    def losers(self) -> Losers:
+        """The rows that lost their key when it was last settled."""
+        return Losers(self._contract, self._owners, self._db if self._any else None)
+
+    @property
+    def any(self) -> bool:
+        """Whether there are such rows."""
+        return self._any
+
+    def find(self, suspects: Callable[[Key], Suspects]) -> None:
         """Look for keys that stand more than once, whoever holds them.
 
         Args:
-            watch: The hashes of the staged rows.
-            published: Asks for published keys; None where nothing is published.
+            suspects: Tells of a key which rows to look at.
         """
         self._open = []
-        if not self._staged:
-            return
         for index, key in enumerate(self._contract.unique_keys):
-            held = published is not None and self._hold_published(index, watch, published(key))
-            repeats = watch.may_repeat(key)
-            if held or repeats:
-                self._candidates(index, held=held, repeats=repeats)
+            under = suspects(key)
+            if not under.staged:
+                continue
+            held = self._hold_published(index, under.published)
+            if held or under.repeats:
+                self._candidates(index, _files(under.staged), held=held, repeats=under.repeats)
                 self._open.append(index)
 
     def settle(self, alive: Iterable[str]) -> tuple[Repeated, ...]:
@@ -132,7 +135,7 @@ class Duplicates:
         import pyarrow as pa
 
         self._alive = [self._ordinals[owner] for owner in alive]
-        self.any = False
+        self._any = False
         if not self._open:
             return ()
         self._let_in(pa.array(self._alive, pa.int64()))
@@ -145,14 +148,19 @@ class Duplicates:
             " arg_min(coalesce(kept_ordinal, -1), row_number)"
             " FROM losers GROUP BY ordinal, key_index ORDER BY ordinal, key_index"
         ).fetchall()
-        self.any = bool(repeated)
+        self._any = bool(repeated)
         return tuple(
             Repeated(
                 owner=self._owners[ordinal],
                 key=self._contract.unique_keys[index],
                 count=count,
                 row=row,
-                message=self._message(index, kept_key, kept_row, published=kept_ordinal < 0),
+                message=same_key(
+                    self._contract.unique_keys[index],
+                    kept_key,
+                    kept_row,
+                    published=kept_ordinal < 0,
+                ),
             )
             for ordinal, index, count, row, kept_key, kept_row, kept_ordinal in repeated
         )
@@ -176,54 +184,19 @@ class Duplicates:
             lost.setdefault(self._owners[ordinal], set()).add(self._owners[kept])
         return {owner: frozenset(others) for owner, others in lost.items()}
 
-    def among(self, rows: pa.Table) -> tuple[numpy.ndarray[Any, Any], list[str], list[Key]]:
-        """Which rows of a block repeat a key.
-
-        Args:
-            rows: With the source object's id and the row number, in the batch's order.
-
-        Returns:
-            Whether each row does; and for those that do, a message and the key, in order.
-        """
-        import numpy
-        import pyarrow as pa
-
-        mask = numpy.zeros(rows.num_rows, dtype=bool)
-        if not self.any or not rows.num_rows:
-            return mask, [], []
-        owners = rows.column(SOURCE_OBJECT_ID).cast(pa.string()).to_numpy()
-        numbers = rows.column(SOURCE_ROW).to_numpy()
-        first, last = self._ordinals[owners[0]], self._ordinals[owners[-1]]
-        lost = self._db.execute(
-            "SELECT ordinal, row_number, key_index, kept_ordinal, kept_key, kept_row FROM losers"
-            " WHERE (ordinal > ? OR (ordinal = ? AND row_number >= ?))"
-            " AND (ordinal < ? OR (ordinal = ? AND row_number <= ?))",
-            [first, first, int(numbers[0]), last, last, int(numbers[-1])],
-        ).fetchall()
-        if not lost:
-            return mask, [], []
-        told = {(self._owners[row[0]], row[1]): row[2:] for row in lost}
-        messages, keys = [], []
-        for place, (owner, number) in enumerate(zip(owners, numbers.tolist(), strict=True)):
-            found = told.get((owner, number))
-            if found is None:
-                continue
-            index, kept_ordinal, kept_key, kept_row = found
-            mask[place] = True
-            messages.append(
-                self._message(index, kept_key, kept_row, published=kept_ordinal is None)
-            )
-            keys.append(self._contract.unique_keys[index])
-        return mask, messages, keys
-
-    def distinct(self, columns: Key, *, by_object: bool) -> dict[str | None, tuple[int, int]]:
+    def distinct(
+        self, columns: Key, staged: Sequence[Path], *, by_object: bool
+    ) -> dict[str | None, tuple[int, int]]:
         """How many rows that are left have a value of all `columns`, and how many values.
 
         By source object, or for the batch under None.
+
+        Args:
+            staged: Files of all accepted rows.
         """
         import pyarrow as pa
 
-        if not self._staged:
+        if not staged:
             return {}
         self._let_in(pa.array(self._alive, pa.int64()))
         names = [_quoted(name) for name in columns]
@@ -231,10 +204,10 @@ class Duplicates:
         renamed = ", ".join(f"s.{name} AS {k}" for name, k in zip(names, ours, strict=True))
         left = (
             f"SELECT o.ordinal, {renamed}"
-            f" FROM {self._staged} s JOIN objects o ON o.id = s.{SOURCE_OBJECT_ID}"
+            f" FROM {_files(staged)} s JOIN objects o ON o.id = s.{SOURCE_OBJECT_ID}"
             " SEMI JOIN alive a ON a.ordinal = o.ordinal"
         )
-        if self.any:
+        if self._any:
             left += (
                 f" ANTI JOIN losers l ON l.ordinal = o.ordinal AND l.row_number = s.{SOURCE_ROW}"
             )
@@ -250,18 +223,10 @@ class Duplicates:
             for ordinal, rows, values in counted
         }
 
-    def _hold_published(
-        self, index: int, watch: KeyWatch, published: Iterable[pa.RecordBatch]
-    ) -> bool:
-        """Keep the published rows whose key may be in the batch; whether there are any."""
-        import pyarrow as pa
-
-        key = self._contract.unique_keys[index]
+    def _hold_published(self, index: int, published: Iterable[pa.Table]) -> bool:
+        """Keep published rows; whether there are any."""
         held = False
-        for batch in published:
-            rows = watch.may_hold(key, pa.Table.from_batches([batch]))
-            if not rows.num_rows:
-                continue
+        for rows in published:
             self._db.register("given", rows)
             self._db.execute(
                 f"INSERT INTO published_{index} SELECT * FROM given"
@@ -274,7 +239,7 @@ class Duplicates:
             self._db.execute(f"DROP TABLE IF EXISTS published_{index}")
         return held
 
-    def _candidates(self, index: int, *, held: bool, repeats: bool) -> None:
+    def _candidates(self, index: int, staged: str, *, held: bool, repeats: bool) -> None:
         """Every staged row whose key stands more than once."""
         names = [_quoted(name) for name in self._contract.unique_keys[index]]
         # Under names of ours, because a key's column may be called as one of this table's.
@@ -284,7 +249,7 @@ class Duplicates:
         if repeats:
             present = " AND ".join(f"{name} IS NOT NULL" for name in names)
             sources.append(
-                f"SELECT {renamed} FROM {self._staged} WHERE {present}"
+                f"SELECT {renamed} FROM {staged} WHERE {present}"
                 f" GROUP BY {', '.join(names)} HAVING count(*) > 1"
             )
         pairs = list(zip(names, ours, strict=True))
@@ -292,7 +257,7 @@ class Duplicates:
             f"CREATE OR REPLACE TABLE candidates_{index} AS"
             f" SELECT o.ordinal, s.{SOURCE_ROW} AS row_number,"
             f" {', '.join(f's.{name} AS {k}' for name, k in pairs)}"
-            f" FROM {self._staged} s JOIN objects o ON o.id = s.{SOURCE_OBJECT_ID}"
+            f" FROM {staged} s JOIN objects o ON o.id = s.{SOURCE_OBJECT_ID}"
             f" SEMI JOIN ({' UNION '.join(sources)}) r"
             f" ON {' AND '.join(f's.{name} = r.{k}' for name, k in pairs)}"
         )
@@ -332,11 +297,6 @@ class Duplicates:
             "SELECT 1 FROM duckdb_tables() WHERE table_name = ?", [f"published_{index}"]
         )
         return bool(tables.fetchall())
-
-    def _message(self, index: int, kept_key: str, kept_row: int, *, published: bool) -> str:
-        names = ", ".join(self._contract.unique_keys[index])
-        already = ", which is already published" if published else ""
-        return f"same {names} as row {kept_row} of {kept_key}{already}"
 
 
 def _quoted(name: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service_core.canonical import accepted_schema
-from service_core.contract.model import Contract, LogicalType
-from service_core.curation.key_watch import Key, KeyWatch
+from service_core.contract.model import ColumnType, Contract, LogicalType
+from service_core.curation.key_watch import Key, KeyWatch, with_key
 from service_core.curation.uniqueness import Duplicates
 from tests.canonical_batches import column, landed, orders
 
@@ -59,7 +61,8 @@ class Bench:
         self.watch = KeyWatch(contract, hashed_rows=hashed_rows)
         for start in range(0, len(listed), 3):
             self.watch.add(self.table.slice(start, 3))
-        self.duplicates = Duplicates(contract, OBJECTS, [path] if listed else [], scratch)
+        self.staged = [path] if listed else []
+        self.duplicates = Duplicates(contract, OBJECTS, scratch)
 
     def lost(
         self, alive: Sequence[Any] = (A, B, C), published: Sequence[dict[str, Any]] = ()
@@ -70,10 +73,10 @@ class Bench:
                     [{"_source_key": "old.csv", "_source_row": 9, **row} for row in published]
                 ).to_batches()
 
-        self.duplicates.find(self.watch, ask)
+        self.duplicates.find(lambda key: self.watch.suspects(key, self.staged, ask(key)))
         counted = self.duplicates.settle([o.id for o in alive])
         left = [o.id for o in alive]
-        mask, messages, keys = self.duplicates.among(self.table)
+        mask, messages, keys = self.duplicates.losers.among(self.table)
         assert int(mask.sum()) == len(messages) == len(keys) == sum(r.count for r in counted)
         names = {o.id: o.key.rsplit("/", 1)[1][0] for o in (A, B, C)}
         found = [
@@ -137,7 +140,7 @@ def test_the_second_key_is_judged_among_what_the_first_has_left(
     rows = {A: [(1, None, "x"), (1, None, "y"), (2, None, "y"), (3, None, "x")]}
     bench = Bench(contract_of(), rows, tmp_path, hashed_rows)
     assert bench.lost() == [("a", 2), ("a", 4)]
-    _, messages, keys = bench.duplicates.among(bench.table)
+    _, messages, keys = bench.duplicates.losers.among(bench.table)
     assert keys == [("id",), ("email",)]
     assert messages == [f"same id as row 1 of {A.key}", f"same email as row 1 of {A.key}"]
 
@@ -154,15 +157,15 @@ def test_a_key_may_be_called_as_something_of_ours(tmp_path: Path, name: str) -> 
     pq.write_table(table, path)
     watch = KeyWatch(contract)
     watch.add(table)
-    duplicates = Duplicates(contract, OBJECTS, [path], tmp_path)
+    duplicates = Duplicates(contract, OBJECTS, tmp_path)
 
     def published(key: Key) -> Iterator[pa.RecordBatch]:
         old = [{name: "y", "_source_key": "old.csv", "_source_row": 1}]
         yield from pa.Table.from_pylist(old).to_batches()
 
-    duplicates.find(watch, published)
+    duplicates.find(lambda key: watch.suspects(key, [path], published(key)))
     assert [(one.count, one.row) for one in duplicates.settle([A.id])] == [(2, 2)]
-    assert duplicates.distinct((name,), by_object=False) == {None: (1, 1)}
+    assert duplicates.distinct((name,), [path], by_object=False) == {None: (1, 1)}
 
 
 def test_distinct_values_are_counted_of_the_rows_that_are_left(tmp_path: Path) -> None:
@@ -170,15 +173,37 @@ def test_distinct_values_are_counted_of_the_rows_that_are_left(tmp_path: Path) -
     bench = Bench(contract_of(), rows, tmp_path, 1000)
     bench.lost()
     distinct = bench.duplicates.distinct
-    assert distinct(("part",), by_object=True) == {A.id: (1, 1), B.id: (2, 2)}
-    assert distinct(("part",), by_object=False) == {None: (3, 2)}
+    assert distinct(("part",), bench.staged, by_object=True) == {A.id: (1, 1), B.id: (2, 2)}
+    assert distinct(("part",), bench.staged, by_object=False) == {None: (3, 2)}
+
+
+def test_a_published_decimal_that_the_contract_no_longer_holds_is_no_rows_key(
+    tmp_path: Path,
+) -> None:
+    """A table's decimals stay as wide as they were when the contract narrows its own."""
+    narrow = column("price", LogicalType.DECIMAL, primary_key=1)
+    contract = orders(
+        columns=(replace(narrow, type=ColumnType(LogicalType.DECIMAL, 4, 2)),), row_rules=()
+    )
+    wide = pa.decimal128(12, 2)
+    values = [Decimal("12345.00"), Decimal("12.50"), None, Decimal("-99.99"), Decimal("-100")]
+    published = pa.table(
+        {
+            "price": pa.array(values, wide),
+            "_source_key": ["old.csv"] * 5,
+            "_source_row": range(5),
+        }
+    )
+    held = with_key(contract, ("price",), published, ("_source_key", "_source_row"))
+    assert held.schema.field("price").type == pa.decimal128(4, 2)
+    assert held["_source_row"].to_pylist() == [1, 3]
 
 
 def test_without_staged_rows_there_is_nothing_to_find(tmp_path: Path) -> None:
     bench = Bench(contract_of(), {}, tmp_path, 1000)
-    bench.duplicates.find(bench.watch, None)
+    bench.duplicates.find(lambda key: bench.watch.suspects(key, bench.staged, None))
     assert bench.duplicates.settle([A.id]) == ()
-    assert bench.duplicates.distinct(("id",), by_object=False) == {}
+    assert bench.duplicates.distinct(("id",), bench.staged, by_object=False) == {}
 
 
 KEYS = st.lists(
