@@ -22,6 +22,7 @@ PYTHON ?= $(shell for p in python3.11 python3 python; do \
 WORKERS ?= auto
 TESTS ?= tests
 ONCE ?=
+ENGINE ?=
 
 .PHONY: help
 help: ## What can be made
@@ -47,16 +48,18 @@ $(STAMP): requirements/lock.txt requirements/demo.txt pyproject.toml
 	@echo "Set-up done"
 
 .PHONY: setup-spark
-setup-spark: $(SPARK_STAMP) ## The same with Spark
+setup-spark: $(SPARK_STAMP) ## The same with Spark, a Java for it, and the jars for s3:// paths
 
-$(SPARK_STAMP): $(STAMP) requirements/spark.txt
-	@echo "Installing Spark"
+$(SPARK_STAMP): $(STAMP) requirements/spark.txt requirements/java.txt
+	@echo "Installing Spark, Java and the jars for s3:// paths (a minute or two; 600 MB)"
 	@$(INSTALL) -r requirements/spark.txt
+	@$(INSTALL) --no-build-isolation -r requirements/java.txt
 	@touch $(SPARK_STAMP)
 
 .PHONY: demo
-demo: $(STAMP) ## Files land, are judged, and are published or quarantined (ONCE=1 ends by itself)
-	@$(VENV)/bin/lakegate demo $(if $(filter-out 0 no false,$(ONCE)),--once)
+demo: $(STAMP) $(if $(ENGINE),$(SPARK_STAMP)) ## Files land and are published or quarantined (ONCE=1 ends, ENGINE=spark curates on Spark)
+	@$(VENV)/bin/lakegate demo $(if $(filter-out 0 no false,$(ONCE)),--once) \
+		$(if $(ENGINE),--engine $(ENGINE))
 
 .PHONY: lint
 lint: $(STAMP) ## ruff, mypy, and the import arrows
@@ -66,11 +69,11 @@ lint: $(STAMP) ## ruff, mypy, and the import arrows
 	$(VENV)/bin/lint-imports
 
 .PHONY: test
-test: lint ## Linters, then every test (TESTS=path for some)
+test: $(SPARK_STAMP) lint ## Linters, then every test (TESTS=path for some)
 	$(PY) -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal $(TESTS)
 
 .PHONY: bench
-bench: $(STAMP) ## Every benchmark; the last line of each is a JSON object
+bench: $(SPARK_STAMP) ## Every benchmark; the last line of each is a JSON object
 	@for b in benchmarks/[a-z]*.py; do echo "$$b" >&2; $(PY) "$$b"; done
 
 .PHONY: screenshots

@@ -36,7 +36,12 @@ def resolve(output: str, *arguments: str, leaving_out: frozenset[str] = frozense
 
 if __name__ == "__main__":
     base = resolve("lock.txt", "requirements/build.in", "--extra", "local", "--extra", "dev")
-    # Spark comes on top of lock.txt, so that only what it adds is named.
+    # Spark comes on top of lock.txt, so that only what it adds is named. What is in java.txt is
+    # chosen by hand: it is not there for every machine.
+    java = (ROOT / "requirements" / "java.txt").read_text().splitlines()
+    by_hand = {line.partition(";")[0].strip() for line in java if not line.startswith("#")}
     resolve(
-        "spark.txt", "-c", "requirements/lock.txt", "--extra", "spark", leaving_out=frozenset(base)
+        "spark.txt",
+        *("-c", "requirements/lock.txt", "-c", "requirements/java.txt", "--extra", "spark"),
+        leaving_out=frozenset(base) | by_hand,
     )

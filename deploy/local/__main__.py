@@ -20,8 +20,18 @@ def main() -> None:
         default=None,
         help="end as soon as this process is no longer the parent",
     )
+    parser.add_argument(
+        "--glue-minute-seconds",
+        type=float,
+        default=60.0,
+        help="how long a minute of a Glue job's Timeout lasts (60, the default, is true)",
+    )
     options = parser.parse_args()
-    serve(port=options.port, parent_pid=options.parent_pid)
+    serve(
+        port=options.port,
+        parent_pid=options.parent_pid,
+        glue_minute_seconds=options.glue_minute_seconds,
+    )
 
 
 if __name__ == "__main__":

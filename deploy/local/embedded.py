@@ -36,6 +36,8 @@ class EmbeddedAws:
         region: The region that `environment` names.
         log: Where the server's own complaints go; None for a temporary file.
         ready_within: Seconds that it may take to start.
+        glue_minute_seconds: How long a minute of a Glue job's `Timeout` lasts; a test need not
+            wait for a real one.
     """
 
     def __init__(
@@ -45,11 +47,13 @@ class EmbeddedAws:
         region: str = "us-east-1",
         log: Path | None = None,
         ready_within: float = 60.0,
+        glue_minute_seconds: float = 60.0,
     ) -> None:
         self._port = port
         self._region = region
         self._log_path = log
         self._ready_within = ready_within
+        self._glue_minute_seconds = glue_minute_seconds
         self._own_log: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._endpoint: str | None = None
@@ -101,6 +105,7 @@ class EmbeddedAws:
                 [
                     *(sys.executable, "-m", "deploy.local"),
                     *("--port", str(self._port), "--parent-pid", str(os.getpid())),
+                    *("--glue-minute-seconds", str(self._glue_minute_seconds)),
                 ],
                 cwd=Path(__file__).resolve().parents[2],
                 stdin=subprocess.DEVNULL,

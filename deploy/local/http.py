@@ -92,7 +92,7 @@ class OneRequestAtATime:
     wait for them while they answer and so are not held here.
     """
 
-    SERIAL = frozenset({"s3", "dynamodb", "glue", "events", "sns", "sqs"})
+    SERIAL = frozenset({"s3", "dynamodb", "glue", "events", "logs", "sns", "sqs"})
 
     def __init__(self, application: DomainDispatcherApplication) -> None:
         self._application = application

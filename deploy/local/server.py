@@ -25,26 +25,32 @@ from deploy.local import (
     dynamodb_items,
     dynamodb_transactions,
     glue_catalog,
+    glue_job_definitions,
+    glue_runs,
     s3_copy,
     s3_listing,
     s3_paths,
+    step_functions,
 )
 from deploy.local.http import KeepAliveHandler, OneRequestAtATime
 
 HOST = "127.0.0.1"
 MENDS: tuple[Callable[[], None], ...] = (
     glue_catalog.apply,
+    glue_job_definitions.apply,
+    glue_runs.apply,
     dynamodb_items.apply,
     dynamodb_transactions.apply,
     s3_copy.apply,
     s3_listing.apply,
     s3_paths.apply,
+    step_functions.apply,
 )
 
 _PARENT_POLL_SECONDS = 0.25
 
 
-def serve(*, port: int, parent_pid: int | None = None) -> None:
+def serve(*, port: int, parent_pid: int | None = None, glue_minute_seconds: float = 60.0) -> None:
     """Serve until SIGTERM or SIGINT, or until the parent has gone.
 
     Prints `{"endpoint": "http://127.0.0.1:PORT"}` on a line of its own once it answers.
@@ -52,7 +58,9 @@ def serve(*, port: int, parent_pid: int | None = None) -> None:
     Args:
         port: 0 for any free port.
         parent_pid: End as soon as this process is not the parent any more.
+        glue_minute_seconds: How long a minute of a Glue job's `Timeout` lasts.
     """
+    glue_runs.set_minute(glue_minute_seconds)
     for mend in MENDS:
         mend()
     server = _bind(port)

@@ -63,6 +63,34 @@ def test_once_is_passed_on_only_when_it_is_asked_for(once: str, expected: bool) 
     assert ("--once" in command) is expected
 
 
+def test_an_engine_is_passed_on_and_brings_what_it_needs() -> None:
+    done = make("--dry-run", "--assume-old=.venv/.installed", "demo", "ENGINE=spark")
+
+    assert "lakegate demo" in done.stdout
+    assert "--engine spark" in done.stdout
+    installed = done.stdout.index("requirements/spark.txt")
+    assert installed < done.stdout.index("requirements/java.txt") < done.stdout.index("--engine")
+
+
+def test_the_demo_of_itself_needs_neither_spark_nor_java() -> None:
+    done = make("--dry-run", "--assume-old=.venv/.installed", "demo")
+
+    assert "lakegate demo" in done.stdout
+    assert "--engine" not in done.stdout
+    assert "requirements/spark.txt" not in done.stdout
+    assert "requirements/java.txt" not in done.stdout
+
+
+def test_the_tests_provide_for_spark_and_java_by_themselves() -> None:
+    done = make("--dry-run", "--assume-old=.venv/.installed", "test")
+
+    commands = done.stdout
+    assert "--no-deps -r requirements/spark.txt" in commands
+    assert "--no-deps --no-build-isolation -r requirements/java.txt" in commands
+    assert commands.index("requirements/java.txt") < commands.index("-m mypy")
+    assert commands.index("-m mypy") < commands.index("-m pytest")
+
+
 def test_ci_runs_what_everyone_runs() -> None:
     script = (ROOT / ".ci" / "run").read_text()
 
