@@ -1,4 +1,5 @@
-"""Creates what the platform stands on: buckets, ledger table, event bus, topic, Glue database.
+"""Creates what the platform stands on: buckets, ledger table, event bus, topic, Glue database, and
+what remote engines run: the Glue job and the state machine.
 
 Harmless to repeat, and to run in several processes at once: what is there already stays as it is.
 """
@@ -10,6 +11,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from deploy.glue_jobs import GlueJobError, ensure_glue_job
+from deploy.packaging import PackagingError
+from deploy.state_machines import StateMachineError, ensure_state_machine
 from service_core.layout import Zone
 from service_core.ledger_table import table_definition
 from service_core.settings import Settings
@@ -29,13 +33,19 @@ def bootstrap(settings: Settings, client: Callable[[str], Any]) -> None:
         client: Gives the boto3 client of a service, as `resources.aws.clients` does.
 
     Raises:
-        BootstrapError: a name belongs to another account, or the table does not become active.
+        BootstrapError: a name belongs to another account, the table does not become active, or
+            the Glue job or the state machine cannot be had.
     """
     _buckets(settings, client("s3"))
     _ledger_table(settings, client("dynamodb"))
     _event_bus(settings, client("events"))
     client("sns").create_topic(Name=settings.alerts_topic)
     _database(settings, client("glue"))
+    try:
+        ensure_glue_job(settings, client("glue"), client("s3"))
+        ensure_state_machine(settings, client("stepfunctions"), client("sts"))
+    except (GlueJobError, PackagingError, StateMachineError) as problem:
+        raise BootstrapError(str(problem)) from problem
 
 
 def _buckets(settings: Settings, s3: Any) -> None:
@@ -45,15 +55,15 @@ def _buckets(settings: Settings, s3: Any) -> None:
         if settings.region == "us-east-1"
         else {"CreateBucketConfiguration": {"LocationConstraint": settings.region}}
     )
-    for zone in Zone:
+    for bucket in (*map(settings.bucket, Zone), settings.artifacts_bucket):
         try:
-            s3.create_bucket(Bucket=settings.bucket(zone), **placed)
+            s3.create_bucket(Bucket=bucket, **placed)
         except s3.exceptions.BucketAlreadyOwnedByYou:
             pass
         except s3.exceptions.BucketAlreadyExists:
             raise BootstrapError(
-                f"The bucket {settings.bucket(zone)} belongs to another account. Bucket names are "
-                "global: set LAKEGATE_NAME_PREFIX to a name of your own."
+                f"The bucket {bucket} belongs to another account. Bucket names are global: set "
+                "LAKEGATE_NAME_PREFIX to a name of your own."
             ) from None
     s3.put_bucket_versioning(
         Bucket=settings.bucket(Zone.RAW), VersioningConfiguration={"Status": "Enabled"}
