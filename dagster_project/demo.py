@@ -58,7 +58,9 @@ class Delivery:
     paths: tuple[Path, ...]
 
 
-def deliveries(today: date, scratch: Path, *, golden: Path = GOLDEN) -> tuple[Delivery, ...]:
+def deliveries(
+    today: date, scratch: Path, *, golden: Path = GOLDEN, with_spark: bool = False
+) -> tuple[Delivery, ...]:
     """What the demo lands: golden orders and customers as today's, the late ones as of the day
     that makes them late, and a month of flights, a file for each day, delivered week by week.
 
@@ -66,12 +68,14 @@ def deliveries(today: date, scratch: Path, *, golden: Path = GOLDEN) -> tuple[De
         today: In UTC, by which landing days go.
         scratch: Where the flights' files are cut.
         golden: The folder of golden files; `expected.json` in each data set's folder names them.
+        with_spark: Whether Spark curates: then shipments are landed too, whose contract asks for
+            it, and only the first week of the flights, because every run starts a Spark.
 
     Raises:
         DemoError: the demo's data is not there.
     """
     found = []
-    for dataset in ("orders", "customers"):
+    for dataset in ("orders", "customers", *(("shipments",) if with_spark else ())):
         by_day: dict[date, list[Path]] = {}
         for name, expected in _golden_files(golden / dataset).items():
             day = today - timedelta(days=expected.get("days_ago", 0))
@@ -82,7 +86,7 @@ def deliveries(today: date, scratch: Path, *, golden: Path = GOLDEN) -> tuple[De
     except FlightsMissing as missing:
         raise DemoError(str(missing)) from missing
     # A run is a process of some seconds: four runs of seven files show as much as 28 of one.
-    for week in range(0, len(days), 7):
+    for week in range(0, 7 if with_spark else len(days), 7):
         files = days[week : week + 7]
         found.append(
             Delivery("flights", files[-1].day.isoformat(), tuple(one.path for one in files))
@@ -139,13 +143,18 @@ def print_outcome(
 def _published_table(verdicts: Sequence[Verdict], published: Sequence[Published]) -> Table:
     files = Counter(v.dataset for v in verdicts for f in v.files if f.rows_accepted)
     table = Table(title="Published", title_justify="left", title_style="bold", box=None)
-    for name in ("data set", "table"):
+    for name in ("data set", "table", "engine"):
         table.add_column(name)
     for name in ("files", "rows", "snapshots"):
         table.add_column(name, justify="right")
     for one in published:
         table.add_row(
-            one.dataset, one.table, f"{files[one.dataset]:,}", f"{one.rows:,}", str(one.snapshots)
+            one.dataset,
+            one.table,
+            ", ".join(sorted({v.engine for v in verdicts if v.dataset == one.dataset})),
+            f"{files[one.dataset]:,}",
+            f"{one.rows:,}",
+            str(one.snapshots),
         )
     return table
 
@@ -175,12 +184,15 @@ def _by_name(outcomes: Iterable[FileOutcome]) -> list[FileOutcome]:
 # --- The whole ------------------------------------------------------------------------------------
 
 
-def run_demo(*, once: bool, port: int = 3000, console: Console | None = None) -> int:
+def run_demo(
+    *, once: bool, port: int = 3000, engine: str | None = None, console: Console | None = None
+) -> int:
     """Start the platform, land the demo's files, show what becomes of them.
 
     Args:
         once: End when everything that was landed is done, instead of staying up.
         port: The UI's port; 0 for any free one.
+        engine: What curates where the contract leaves it open; one that runs on Spark, or None.
         console: Where to print.
 
     Returns:
@@ -192,7 +204,7 @@ def run_demo(*, once: bool, port: int = 3000, console: Console | None = None) ->
 
     console = console or wide_console()
     try:
-        with demonstrated(port, console) as up:
+        with demonstrated(port, console, engine=engine) as up:
             _print_where_to_look(up.ui, console)
             if not once:
                 console.print(
@@ -209,7 +221,7 @@ def run_demo(*, once: bool, port: int = 3000, console: Console | None = None) ->
 
 
 @contextmanager
-def demonstrated(port: int, console: Console) -> Iterator[Platform]:
+def demonstrated(port: int, console: Console, *, engine: str | None = None) -> Iterator[Platform]:
     """A running platform on which everything that the demo lands has come to its end.
 
     Raises:
@@ -222,14 +234,14 @@ def demonstrated(port: int, console: Console) -> Iterator[Platform]:
     console.print("Starting the embedded AWS, the Dagster UI and its daemon ...")
     with (
         tempfile.TemporaryDirectory(prefix="lakegate-demo-") as scratch,
-        platform(port=port, sensor_seconds=_SENSOR_SECONDS) as up,
+        platform(port=port, sensor_seconds=_SENSOR_SECONDS, engine=engine) as up,
     ):
         console.print(f"Dagster UI: {up.ui}\n")
-        _land_and_watch(Path(scratch), console)
+        _land_and_watch(Path(scratch), console, with_spark=engine is not None)
         yield up
 
 
-def _land_and_watch(scratch: Path, console: Console) -> None:
+def _land_and_watch(scratch: Path, console: Console, *, with_spark: bool) -> None:
     from dagster import DagsterInstance
 
     from resources.catalog import CatalogResource
@@ -242,7 +254,8 @@ def _land_and_watch(scratch: Path, console: Console) -> None:
     settings = Settings.from_environment(os.environ)
     contracts = {c.dataset: c for c in load_contracts(settings.contracts)}
     store = ObjectStoreResource.of(settings).store()
-    ids = _land(deliveries(datetime.now(UTC).date(), scratch), contracts, settings, store, console)
+    wanted = deliveries(datetime.now(UTC).date(), scratch, with_spark=with_spark)
+    ids = _land(wanted, contracts, settings, store, console)
     with DagsterInstance.get() as instance:
         watch = Watch(LedgerResource.of(settings).ledger(), instance, ids)
         wait_until_over(watch, console)

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 
@@ -15,8 +16,8 @@ from dagster_project.definitions import build_definitions
 from deploy.bootstrap import bootstrap
 from deploy.local.embedded import EmbeddedAws
 from resources.aws import clients
-from service_core.contract.model import Contract
-from service_core.naming import arrivals_sensor, ingest_job
+from service_core.contract.model import Contract, Engine, Processing
+from service_core.naming import arrivals_sensor, curation_config, ingest_job
 from service_core.settings import Settings
 
 
@@ -35,14 +36,21 @@ class Session:
         contracts: The data sets.
         settings: Where everything is; already bootstrapped.
         instance: The Dagster instance that runs are recorded in.
+        engine: What curates, whatever the contracts name; None leaves it to them.
     """
 
     def __init__(
-        self, contracts: Sequence[Contract], settings: Settings, instance: dg.DagsterInstance
+        self,
+        contracts: Sequence[Contract],
+        settings: Settings,
+        instance: dg.DagsterInstance,
+        *,
+        engine: Engine | None = None,
     ) -> None:
         self.contracts = tuple(contracts)
         self.settings = settings
         self.instance = instance
+        self.engine = engine
         self.definitions = build_definitions(contracts, settings)
         self._cursors: dict[str, str | None] = {}
 
@@ -53,6 +61,7 @@ class Session:
     def tick_named(self, name: str) -> Tick:
         """Evaluate any sensor once; its cursor is kept for the next time."""
         with dg.build_sensor_context(
+            instance=self.instance,
             cursor=self._cursors.get(name),
             definitions=self.definitions,
             sensor_name=name,
@@ -64,23 +73,34 @@ class Session:
 
     def execute(self, dataset: str, request: dg.RunRequest) -> dg.ExecuteInProcessResult:
         """Execute a requested run to its end; a failed run is a result, not an exception."""
-        return self.definitions.resolve_job_def(ingest_job(dataset)).execute_in_process(
+        job = request.job_name or ingest_job(dataset)
+        return self.definitions.resolve_job_def(job).execute_in_process(
             instance=self.instance,
             partition_key=request.partition_key,
             tags=dict(request.tags),
+            run_config=self._run_config(dataset) if job == ingest_job(dataset) else {},
             raise_on_error=False,
         )
 
+    def _run_config(self, dataset: str) -> dict[str, Any]:
+        curated = any(
+            c.dataset == dataset and c.processing is Processing.ETL for c in self.contracts
+        )
+        return curation_config(dataset, self.engine) if curated and self.engine else {}
+
 
 @contextmanager
-def embedded_session(contracts: Sequence[Contract]) -> Iterator[Session]:
+def embedded_session(
+    contracts: Sequence[Contract], *, engine: Engine | None = None
+) -> Iterator[Session]:
     """A session on an embedded AWS that ends with the block. Nothing has to run beforehand."""
     with ExitStack() as stack:
         aws = stack.enter_context(EmbeddedAws())
         stack.enter_context(environment(aws.environment()))
         settings = Settings.from_environment(os.environ)
         bootstrap(settings, clients(settings))
-        yield Session(contracts, settings, stack.enter_context(private_instance()))
+        instance = stack.enter_context(private_instance())
+        yield Session(contracts, settings, instance, engine=engine)
 
 
 def private_instance() -> dg.DagsterInstance:

@@ -25,6 +25,7 @@ from dagster_project.session import environment
 from deploy.bootstrap import bootstrap
 from deploy.local.embedded import EmbeddedAws
 from resources.aws import clients
+from service_core.naming import GLUE_POOL
 from service_core.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,6 +33,8 @@ ROOT = Path(__file__).resolve().parent.parent
 STATE = Path(".lakegate")
 _READY_SECONDS = 120.0
 _STOP_SECONDS = 20.0
+#: Glue job runs at a time: each is a Spark of its own on this machine.
+_GLUE_RUNS = 2
 
 
 class UpError(Exception):
@@ -59,7 +62,12 @@ class Platform:
 
 @contextmanager
 def platform(
-    *, port: int = 3000, aws_port: int = 0, sensor_seconds: int = 30, state: Path = STATE
+    *,
+    port: int = 3000,
+    aws_port: int = 0,
+    sensor_seconds: int = 30,
+    engine: str | None = None,
+    state: Path = STATE,
 ) -> Iterator[Platform]:
     """A running platform, ready when the block begins and gone when it ends.
 
@@ -67,6 +75,7 @@ def platform(
         port: The UI's port; 0 for any free one.
         aws_port: The embedded AWS's port; 0 for any free one.
         sensor_seconds: How often each sensor looks.
+        engine: What curates where the contract leaves it open; None for what the environment says.
         state: The folder for logs, Dagster's home, and how to reach the platform.
 
     Raises:
@@ -91,10 +100,12 @@ def platform(
             "LAKEGATE_SENSORS": "on",
             "LAKEGATE_SENSOR_SECONDS": str(sensor_seconds),
             "DAGSTER_HOME": str(home),
+            **({"LAKEGATE_ENGINE": engine} if engine else {}),
         }
         stack.enter_context(environment(variables))
         settings = Settings.from_environment(os.environ)
         bootstrap(settings, clients(settings))
+        _limit_pools()
         dagster = stack.enter_context(_dagster(port, state / "dagster.log"))
         up = Platform(
             ui=f"http://127.0.0.1:{port}",
@@ -145,6 +156,15 @@ def _dagster(port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def _limit_pools() -> None:
+    """Make the pool known before anything is queued: until it is, the first pass over the queue
+    goes by no limit at all, `default_limit` notwithstanding (seen with Dagster 1.13.27)."""
+    from dagster import DagsterInstance
+
+    with DagsterInstance.get() as instance:
+        instance.event_log_storage.set_concurrency_slots(GLUE_POOL, _GLUE_RUNS)
 
 
 def _wait_until_ready(ui: str, dagster: subprocess.Popen[bytes], log: Path) -> None:

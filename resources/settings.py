@@ -20,6 +20,17 @@ class SettingsResource(ConfigurableResource):  # type: ignore[type-arg]
     scratch_folder: str | None
     sensors_on: bool
     sensor_seconds: int
+    engine: str | None
+    dpu_hour_price: float
+    vcpu_hour_price: float
+    spark_master: str | None
+    state_machine_role: str | None
+    glue_role: str | None
+    glue_worker_type: str
+    glue_workers: int
+    glue_timeout_minutes: int
+    glue_concurrent_runs: int
+    leftover_days: float
 
     @classmethod
     def of(cls, settings: Settings) -> Self:

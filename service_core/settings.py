@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from service_core.contract.model import Engine
 from service_core.layout import Zone
 
 
@@ -40,6 +41,26 @@ class Settings(BaseModel):
         sensors_on: `LAKEGATE_SENSORS`, `on` or `off`: whether sensors run without being switched
             on in the UI.
         sensor_seconds: `LAKEGATE_SENSOR_SECONDS`, how often each sensor looks for arrivals.
+        engine: `LAKEGATE_ENGINE`: what curates the batches of contracts that leave the choice
+            open (`auto`); None, as `auto`, lets each batch's size decide.
+        dpu_hour_price: `LAKEGATE_DPU_HOUR_PRICE`, what AWS Glue bills for a DPU-hour. It and the
+            next are in one currency, and only estimates are made of them.
+        vcpu_hour_price: `LAKEGATE_VCPU_HOUR_PRICE`, what an hour of one vCPU costs where Dagster's
+            runs execute.
+        spark_master: `LAKEGATE_SPARK_MASTER`, the cluster of the engine `spark`; None for a Spark
+            on the machine that the run is on.
+        state_machine_role: `LAKEGATE_STATE_MACHINE_ROLE`, the ARN of the IAM role that the state
+            machine acts by; None for the role of the caller's account that is named as the state
+            machine is.
+        glue_role: `LAKEGATE_GLUE_ROLE`, name or ARN of the IAM role that the Glue job acts by;
+            None for the one named as the job is, with `-job` after it.
+        glue_worker_type: `LAKEGATE_GLUE_WORKER_TYPE`, what the Glue job's workers are.
+        glue_workers: `LAKEGATE_GLUE_WORKERS`, how many a run has; the first is the driver's.
+        glue_timeout_minutes: `LAKEGATE_GLUE_TIMEOUT_MINUTES`, after how long Glue ends a run.
+        glue_concurrent_runs: `LAKEGATE_GLUE_CONCURRENT_RUNS`, how many runs may be in flight at
+            once.
+        leftover_days: `LAKEGATE_LEFTOVER_DAYS`, how old a file of a dead attempt has to be before
+            the clean-up removes it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,6 +73,22 @@ class Settings(BaseModel):
     scratch: Path | None = None
     sensors_on: bool = False
     sensor_seconds: int = Field(default=30, ge=1)
+    engine: Engine | None = None
+    # US dollars in us-east-1: a DPU-hour of a Glue Spark job, and a vCPU-hour of Fargate.
+    dpu_hour_price: float = Field(default=0.44, ge=0, allow_inf_nan=False)
+    vcpu_hour_price: float = Field(default=0.04048, ge=0, allow_inf_nan=False)
+    spark_master: str | None = None
+    state_machine_role: str | None = Field(
+        default=None, pattern=r"\Aarn:[a-z-]+:iam::[0-9]{12}:role/[\w+=,.@/-]+\z"
+    )
+    glue_role: str | None = Field(default=None, pattern=r"\A[\w+=,.@:/-]+\z")
+    glue_worker_type: str = Field(default="G.1X", pattern=r"\A[GR]\.[0-9]{1,3}X\z")
+    # Fewer than two cannot be: one is the driver's.
+    glue_workers: int = Field(default=4, ge=2, le=299)
+    glue_timeout_minutes: int = Field(default=120, ge=1, le=10_080)
+    glue_concurrent_runs: int = Field(default=8, ge=1, le=1_000)
+    # Longer than any attempt works. Nothing but the age tells of one outside of Dagster.
+    leftover_days: float = Field(default=3.0, ge=0, le=3_650, allow_inf_nan=False)
 
     def bucket(self, zone: Zone) -> str:
         """A zone's bucket, such as `lakegate-dev-raw`."""
@@ -123,6 +160,17 @@ _VARIABLES = {
     "LAKEGATE_SCRATCH": "scratch",
     "LAKEGATE_SENSORS": "sensors_on",
     "LAKEGATE_SENSOR_SECONDS": "sensor_seconds",
+    "LAKEGATE_ENGINE": "engine",
+    "LAKEGATE_DPU_HOUR_PRICE": "dpu_hour_price",
+    "LAKEGATE_VCPU_HOUR_PRICE": "vcpu_hour_price",
+    "LAKEGATE_SPARK_MASTER": "spark_master",
+    "LAKEGATE_STATE_MACHINE_ROLE": "state_machine_role",
+    "LAKEGATE_GLUE_ROLE": "glue_role",
+    "LAKEGATE_GLUE_WORKER_TYPE": "glue_worker_type",
+    "LAKEGATE_GLUE_WORKERS": "glue_workers",
+    "LAKEGATE_GLUE_TIMEOUT_MINUTES": "glue_timeout_minutes",
+    "LAKEGATE_GLUE_CONCURRENT_RUNS": "glue_concurrent_runs",
+    "LAKEGATE_LEFTOVER_DAYS": "leftover_days",
 }
 
 

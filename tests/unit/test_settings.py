@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from resources.object_store import ObjectStoreResource
+from service_core.contract.model import Engine
 from service_core.layout import Zone
 from service_core.settings import Environment, Settings, SettingsError
 
@@ -31,6 +32,14 @@ def test_every_variable_is_read() -> None:
             "LAKEGATE_SCRATCH": "/var/scratch",
             "LAKEGATE_SENSORS": "on",
             "LAKEGATE_SENSOR_SECONDS": "5",
+            "LAKEGATE_ENGINE": "step_functions",
+            "LAKEGATE_DPU_HOUR_PRICE": "0.29",
+            "LAKEGATE_VCPU_HOUR_PRICE": "0",
+            "LAKEGATE_GLUE_ROLE": "arn:aws:iam::123456789012:role/curation",
+            "LAKEGATE_GLUE_WORKER_TYPE": "G.2X",
+            "LAKEGATE_GLUE_WORKERS": "10",
+            "LAKEGATE_GLUE_TIMEOUT_MINUTES": "45",
+            "LAKEGATE_GLUE_CONCURRENT_RUNS": "2",
             "AWS_REGION": "eu-north-1",
             "AWS_ENDPOINT_URL": "http://127.0.0.1:5000/",
         }
@@ -42,6 +51,12 @@ def test_every_variable_is_read() -> None:
     assert settings.scratch == Path("/var/scratch")
     assert settings.sensors_on
     assert settings.sensor_seconds == 5
+    assert settings.engine is Engine.STEP_FUNCTIONS
+    assert settings.dpu_hour_price == 0.29
+    assert settings.vcpu_hour_price == 0
+    assert settings.glue_role == "arn:aws:iam::123456789012:role/curation"
+    assert (settings.glue_worker_type, settings.glue_workers) == ("G.2X", 10)
+    assert (settings.glue_timeout_minutes, settings.glue_concurrent_runs) == (45, 2)
     assert settings.region == "eu-north-1"
     assert settings.endpoint_url == "http://127.0.0.1:5000"
 
@@ -65,6 +80,9 @@ def test_an_empty_variable_is_one_that_is_not_set() -> None:
         ("LAKEGATE_NAME_PREFIX", "x" * 40),
         ("LAKEGATE_SENSOR_SECONDS", "0"),
         ("LAKEGATE_SENSORS", "perhaps"),
+        ("LAKEGATE_ENGINE", "pandas"),
+        ("LAKEGATE_DPU_HOUR_PRICE", "-0.44"),
+        ("LAKEGATE_VCPU_HOUR_PRICE", "nan"),
         ("AWS_ENDPOINT_URL", "localhost:5000"),
         ("AWS_REGION", "Mars 1"),
     ],
@@ -85,7 +103,13 @@ def test_the_example_names_every_variable_that_is_read_and_gives_its_default() -
 
 
 def test_a_resource_gives_back_the_settings_that_it_was_made_for(tmp_path: Path) -> None:
-    settings = Settings(name_prefix="lake", scratch=tmp_path, endpoint_url="http://127.0.0.1:1")
+    settings = Settings(
+        name_prefix="lake",
+        scratch=tmp_path,
+        endpoint_url="http://127.0.0.1:1",
+        engine=Engine.GLUE,
+        dpu_hour_price=0.29,
+    )
     resource = ObjectStoreResource.of(settings)
     assert resource.settings() == settings
     assert resource.scratch() == tmp_path
