@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from dagster import (
@@ -50,6 +50,23 @@ def check_results(verdict: Verdict, asset: AssetKey) -> Iterator[AssetCheckResul
             severity=(AssetCheckSeverity.ERROR if outcome.blocking else AssetCheckSeverity.WARN),
             description=outcome.detail,
             metadata=_metadata(outcome, verdict),
+        )
+
+
+def absent_checks(
+    verdict: Verdict, asset: AssetKey, declared: Iterable[str]
+) -> Iterator[AssetCheckResult]:
+    """A result for every declared check that the contract of the verdict does not have: Dagster
+    fails a step that leaves one out."""
+    for name in sorted(set(declared) - {outcome.name for outcome in verdict.checks}):
+        yield AssetCheckResult(
+            asset_key=asset,
+            check_name=name,
+            passed=True,
+            severity=AssetCheckSeverity.WARN,
+            description=f"Not judged: it is not part of version {verdict.contract_version} of the "
+            "contract, which the replay names.",
+            metadata={"batch_id": verdict.batch_id},
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dagster import AssetKey
 
-from service_core.naming import UNCLAIMED
+from service_core.naming import LEFTOVERS, UNCLAIMED
 
 
 def raw(dataset: str) -> AssetKey:
@@ -33,3 +33,6 @@ def quarantined_rows(dataset: str) -> AssetKey:
 
 #: Where files under no contract's prefix are filed.
 UNCLAIMED_FILES = quarantined_files(UNCLAIMED)
+
+#: The clean-up of the whole platform.
+MAINTENANCE_LEFTOVERS = AssetKey(["maintenance", LEFTOVERS])

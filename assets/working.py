@@ -9,24 +9,26 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dagster import AssetExecutionContext, Failure
+from dagster import AssetExecutionContext, Failure, OpExecutionContext
 
 from resources.object_store import ObjectStoreResource
+from service_core.contract.kept import contract_of
 from service_core.contract.model import Contract
 from service_core.inventory import resolve_manifest
 from service_core.manifest import Manifest
-from service_core.naming import MANIFEST_TAG, REPLAY_TAG
-from service_core.ports import ObjectMissingError, ObjectStore
+from service_core.naming import BACKFILL_TAG, MANIFEST_TAG, REPLAY_TAG
+from service_core.ports import Ledger, ObjectMissingError, ObjectStore
 from service_core.run import Run
 from service_core.telemetry import stage
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One step's run, the manifest it works on, and the zones' buckets."""
+    """One step's run, the manifest it works on, the contract by which, and the zones' buckets."""
 
     run: Run
     manifest: Manifest
+    contract: Contract
     store: ObjectStore
 
 
@@ -37,35 +39,50 @@ def working(
     object_store: ObjectStoreResource,
     *,
     step: str,
+    ledger: Ledger | None = None,
 ) -> Iterator[Work]:
     """A step's work, logged as a stage, with a scratch folder that is gone when it ends.
 
     The run's id is the root run's: a re-execution works on the manifest that the first run
-    resolved.
+    resolved. A backfill is a replay of its partitions, by its own id.
+
+    Args:
+        contract: As it is loaded; a replay may have named another version of it.
+        ledger: See `resolve_manifest`.
     """
-    dagster_run = context.run
-    store, scratch = object_store.store(), object_store.scratch()
-    if scratch is not None:
-        scratch.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="lakegate-", dir=scratch) as folder:
-        run = Run(
-            id=dagster_run.root_run_id or dagster_run.run_id,
-            attempt=f"{dagster_run.run_id}-{context.retry_number}",
-            clock=lambda: datetime.now(UTC),
-            scratch=Path(folder),
-            replay_id=dagster_run.tags.get(REPLAY_TAG),
-        )
+    store = object_store.store()
+    with running(context, object_store) as run:
         try:
             manifest = resolve_manifest(
                 contract,
                 context.partition_key,
                 store,
                 run,
-                manifest_uri=dagster_run.tags.get(MANIFEST_TAG),
+                manifest_uri=context.run.tags.get(MANIFEST_TAG),
+                ledger=ledger,
             )
+            judged_by = contract_of(manifest, contract, store, run.scratch)
         except (ObjectMissingError, ValueError) as problem:
             raise Failure(
                 f"The run's manifest cannot be used: {problem}", allow_retries=False
             ) from problem
         with stage(step, run=run, manifest=manifest):
-            yield Work(run, manifest, store)
+            yield Work(run, manifest, judged_by, store)
+
+
+@contextmanager
+def running(
+    context: AssetExecutionContext | OpExecutionContext, object_store: ObjectStoreResource
+) -> Iterator[Run]:
+    """A step's run, with a scratch folder that is gone when it ends."""
+    dagster_run, scratch = context.run, object_store.scratch()
+    if scratch is not None:
+        scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="lakegate-", dir=scratch) as folder:
+        yield Run(
+            id=dagster_run.root_run_id or dagster_run.run_id,
+            attempt=f"{dagster_run.run_id}-{context.retry_number}",
+            clock=lambda: datetime.now(UTC),
+            scratch=Path(folder),
+            replay_id=dagster_run.tags.get(REPLAY_TAG) or dagster_run.tags.get(BACKFILL_TAG),
+        )

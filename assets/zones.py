@@ -5,7 +5,7 @@ of it. Steps hand nothing to each other in memory: every one finds its batch by 
 and its input where the step before left it, so any of them can be run alone, again, or elsewhere.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from dagster import (
     AssetCheckKey,
@@ -23,7 +23,8 @@ from dagster import (
 )
 
 from assets import keys
-from assets.checks import check_results, check_specs
+from assets.checks import absent_checks, check_results, check_specs
+from assets.engines import Curated, CurationConfig, EngineFailed, curate
 from assets.metadata import (
     curated_metadata,
     published_metadata,
@@ -36,18 +37,20 @@ from assets.partitions import partitions_of
 from assets.specs import asset_specs
 from assets.working import Work, working
 from resources.catalog import CatalogResource
+from resources.engines import EnginesResource
 from resources.ledger import LedgerResource
 from resources.object_store import ObjectStoreResource
 from resources.table_schema import TableSchemaError
 from resources.telemetry import EventsResource
 from service_core.announcements import announce_validation, announce_verdict, taken_whole
 from service_core.contract.model import Contract, Engine, Processing
-from service_core.curation.batch import curate_batch
 from service_core.elt import elt_verdict
 from service_core.gate import GateClosedError
+from service_core.naming import BATCH_TAG, GLUE_POOL, curation_step
 from service_core.ports import Catalog, Events, Ledger, ObjectMissingError
 from service_core.preview import preview_rows
 from service_core.publication import PublishedBatch, StaleVerdictError, publish_batch
+from service_core.replay.release import release
 from service_core.validation.batch import validate_batch
 from service_core.validation.record import ValidationRecord
 from service_core.validation.stored import read_record
@@ -86,13 +89,16 @@ def _raw(contract: Contract) -> AssetsDefinition:
         object_store: ObjectStoreResource,
         ledger: LedgerResource,
     ) -> Results:
-        with working(context, contract, object_store, step="raw") as work:
-            manifest, run, book = work.manifest, work.run, ledger.ledger()
+        book = ledger.ledger()
+        with working(context, contract, object_store, step="raw", ledger=book) as work:
+            manifest, run = work.manifest, work.run
             if not manifest.objects:
                 context.log.info(f"Nothing lies in {dataset} {manifest.partition}.")
                 return
             book.receive(manifest, run_id=run.id, at=run.clock())
-            book.close_batch(dataset, manifest.batch_id)
+            # The batch that was asked for, which is another where the contract has changed since.
+            for batch_id in {manifest.batch_id, context.run.tags.get(BATCH_TAG, "")} - {""}:
+                book.close_batch(dataset, batch_id)
             yield MaterializeResult(
                 asset_key=keys.raw(dataset),
                 metadata=raw_metadata(manifest, work.store, keys.validated(dataset)),
@@ -119,7 +125,7 @@ def _validated(contract: Contract) -> AssetsDefinition:
         events: EventsResource,
     ) -> Results:
         with working(context, contract, object_store, step="validated") as work:
-            record = _validate(contract, work, ledger.ledger(), events.events())
+            record = _validate(work, ledger.ledger(), events.events())
             yield from _validated_results(context, contract, work, record)
 
     return validated
@@ -130,7 +136,8 @@ def _curated(contract: Contract) -> AssetsDefinition:
     specs = asset_specs(contract)
 
     @multi_asset(
-        name=f"{dataset}_curated",
+        name=curation_step(dataset),
+        pool=_pool(contract),
         specs=[specs["curated"], specs["quarantined_rows"]],
         check_specs=check_specs(contract, keys.curated(dataset)),
         partitions_def=partitions_of(contract.landing),
@@ -139,29 +146,31 @@ def _curated(contract: Contract) -> AssetsDefinition:
     )
     def curated(
         context: AssetExecutionContext,
+        config: CurationConfig,
         object_store: ObjectStoreResource,
         ledger: LedgerResource,
         catalog: CatalogResource,
         events: EventsResource,
+        engines: EnginesResource,
     ) -> Results:
         with working(context, contract, object_store, step="curated") as work:
-            if contract.engine not in (Engine.AUTO, Engine.IN_PROCESS):
-                context.log.warning(
-                    f"The contract asks for the engine {contract.engine}, which this release does "
-                    "not run; the batch is curated in process."
-                )
             record = _record(work)
-            verdict = curate_batch(
-                contract,
-                work.manifest,
-                record,
-                work.store,
-                ledger.ledger(),
-                catalog.catalog(),
-                work.run,
-            )
-            announce_verdict(verdict, record, events.events(), work.run)
-            yield from _curated_results(context, contract, work, record, verdict)
+            try:
+                done = curate(
+                    context,
+                    work.contract,
+                    work,
+                    record,
+                    ledger.ledger(),
+                    catalog.catalog(),
+                    engines,
+                    override=config.named(),
+                )
+            except EngineFailed as failed:
+                yield from _selected(context, failed.checks)
+                raise failed.failure from failed
+            announce_verdict(done.verdict, record, events.events(), work.run)
+            yield from _curated_results(context, contract, work, record, done)
 
     return curated
 
@@ -181,9 +190,19 @@ def _published(contract: Contract) -> AssetsDefinition:
         ledger: LedgerResource,
         catalog: CatalogResource,
         events: EventsResource,
+        engines: EnginesResource,
     ) -> Results:
         with working(context, contract, object_store, step="published") as work:
-            done = _publish(contract, work, ledger.ledger(), catalog.catalog(), events.events())
+            book, tables = ledger.ledger(), catalog.catalog()
+
+            def judge_again() -> None:
+                record = _record(work)
+                try:
+                    curate(context, work.contract, work, record, book, tables, engines, force=True)
+                except EngineFailed as failed:
+                    raise failed.failure from failed
+
+            done = _publish(work, book, tables, events.events(), judge_again)
             yield MaterializeResult(
                 asset_key=keys.published(dataset),
                 metadata=published_metadata(
@@ -216,19 +235,19 @@ def _validated_text(contract: Contract) -> AssetsDefinition:
     ) -> Results:
         with working(context, contract, object_store, step="validated") as work:
             book, bus = ledger.ledger(), events.events()
-            record = _validate(contract, work, book, bus)
-            verdict = elt_verdict(contract, work.manifest, record, work.store, book, work.run)
+            record = _validate(work, book, bus)
+            verdict = elt_verdict(work.contract, work.manifest, record, work.store, book, work.run)
             announce_verdict(verdict, record, bus, work.run)
             if verdict.passed:
-                _publish(contract, work, book, catalog.catalog(), bus)
+                _publish(work, book, catalog.catalog(), bus)
             yield from _validated_results(context, contract, work, record, verdict)
             yield from _quarantined_rows_results(context, contract, work, verdict)
 
     return validated
 
 
-def _validate(contract: Contract, work: Work, ledger: Ledger, events: Events) -> ValidationRecord:
-    record = validate_batch(contract, work.manifest, work.store, ledger, work.run)
+def _validate(work: Work, ledger: Ledger, events: Events) -> ValidationRecord:
+    record = validate_batch(work.contract, work.manifest, work.store, ledger, work.run)
     announce_validation(record, events, work.run)
     return record
 
@@ -247,16 +266,21 @@ def _record(work: Work) -> ValidationRecord:
 
 
 def _publish(
-    contract: Contract, work: Work, ledger: Ledger, catalog: Catalog, events: Events
+    work: Work,
+    ledger: Ledger,
+    catalog: Catalog,
+    events: Events,
+    judge_again: Callable[[], None] | None = None,
 ) -> PublishedBatch:
-    """Publish, judging again where another batch has published into the partition meanwhile.
+    """Publish, judging again where another batch has published into the partition meanwhile, and
+    mark what has left quarantine by that.
 
     What the gate or the table refuses is no system error: it is not retried.
     """
     for judgement in range(1, _JUDGEMENTS + 1):
         try:
-            return publish_batch(
-                contract,
+            done = publish_batch(
+                work.contract,
                 partition=work.manifest.partition,
                 batch_id=work.manifest.batch_id,
                 store=work.store,
@@ -265,15 +289,14 @@ def _publish(
                 events=events,
                 run=work.run,
             )
+            release(work.manifest, done, work.store, ledger, work.run)
+            return done
         except (GateClosedError, TableSchemaError) as refused:
             raise Failure(str(refused), allow_retries=False) from refused
         except StaleVerdictError:
-            if judgement == _JUDGEMENTS:
+            if judgement == _JUDGEMENTS or judge_again is None:
                 raise
-            record = _record(work)
-            curate_batch(
-                contract, work.manifest, record, work.store, ledger, catalog, work.run, force=True
-            )
+            judge_again()
     raise AssertionError("unreachable")
 
 
@@ -298,7 +321,7 @@ def _validated_results(
             metadata=validated_metadata(
                 record, work.manifest, work.store, keys.curated(contract.dataset)
             ),
-            check_results=_selected_checks(context, verdict, key),
+            check_results=_selected_checks(context, work, verdict, key),
         )
 
 
@@ -307,10 +330,10 @@ def _curated_results(
     contract: Contract,
     work: Work,
     record: ValidationRecord,
-    verdict: Verdict,
+    done: Curated,
 ) -> Results:
     """Curated with its checks, quarantined rows, and the files that curation took whole."""
-    dataset = contract.dataset
+    dataset, verdict = contract.dataset, done.verdict
     if whole := taken_whole(verdict, record):
         yield AssetMaterialization(
             asset_key=keys.quarantined_files(dataset),
@@ -322,8 +345,11 @@ def _curated_results(
     if key in context.selected_asset_keys:
         yield MaterializeResult(
             asset_key=key,
-            metadata=curated_metadata(verdict, work.manifest, work.store, keys.published(dataset)),
-            check_results=_selected_checks(context, verdict, key),
+            metadata={
+                **curated_metadata(verdict, work.manifest, work.store, keys.published(dataset)),
+                **done.metadata,
+            },
+            check_results=_selected_checks(context, work, verdict, key),
         )
 
 
@@ -332,7 +358,7 @@ def _quarantined_rows_results(
 ) -> Results:
     key = keys.quarantined_rows(contract.dataset)
     if verdict.quarantined_rows and key in context.selected_asset_keys:
-        preview = preview_rows(contract, verdict, work.store, work.run.scratch)
+        preview = preview_rows(work.contract, verdict, work.store, work.run.scratch)
         yield MaterializeResult(
             asset_key=key,
             metadata=quarantined_rows_metadata(verdict, work.manifest, work.store, preview),
@@ -340,10 +366,29 @@ def _quarantined_rows_results(
 
 
 def _selected_checks(
-    context: AssetExecutionContext, verdict: Verdict | None, key: AssetKey
+    context: AssetExecutionContext, work: Work, verdict: Verdict | None, key: AssetKey
 ) -> list[AssetCheckResult]:
+    results = _selected(context, check_results(verdict, key) if verdict else ())
+    if verdict is not None and work.manifest.named_contract:
+        wanted = {c.name for c in context.selected_asset_check_keys if c.asset_key == key}
+        results += absent_checks(verdict, key, wanted)
+    return results
+
+
+def _selected(
+    context: AssetExecutionContext, results: Iterable[AssetCheckResult]
+) -> list[AssetCheckResult]:
+    """Those that the run asked for."""
     return [
         result
-        for result in (check_results(verdict, key) if verdict else ())
-        if AssetCheckKey(key, str(result.check_name)) in context.selected_asset_check_keys
+        for result in results
+        if result.asset_key is not None
+        and AssetCheckKey(result.asset_key, str(result.check_name))
+        in context.selected_asset_check_keys
     ]
+
+
+def _pool(contract: Contract) -> str | None:
+    """Runs of Glue jobs are bounded by a pool of Dagster's, beside the job's own limit."""
+    on_glue = contract.engine in (Engine.GLUE, Engine.STEP_FUNCTIONS)
+    return GLUE_POOL if on_glue else None

@@ -13,7 +13,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dagster_project.backtest_command import register_backtest_command
+from dagster_project.replay_commands import register_replay_commands
+from dagster_project.rollback_command import register_rollback_command
+from dagster_project.status_commands import register_status_commands
 from service_core.contract import ContractError, check_contracts, load_contract, load_contracts
 from service_core.settings import Settings, SettingsError
 from service_core.telemetry import configure_logging
@@ -73,11 +77,19 @@ def main() -> None:
     metavar="DIR",
     help="Write published rows, quarantined rows and verdicts here.",
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["contract", "auto", "in_process", "spark", "glue", "step_functions"]),
+    default="in_process",
+    show_default=True,
+    help="What curates; `contract` for what the contract names. Results are the same.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for scripts.")
 def ingest(
     files: tuple[Path, ...],
     contract_file: Path,
     partition: str | None,
+    engine: str,
     export_folder: Path | None,
     as_json: bool,
 ) -> None:
@@ -97,6 +109,7 @@ def ingest(
     from dagster_project.export import export_outcome
     from dagster_project.ingest import IngestError, ingest_files
     from dagster_project.session import embedded_session
+    from service_core.contract.model import Engine
     from service_core.partition import partition_start
 
     if partition is not None:
@@ -105,7 +118,11 @@ def ingest(
         except ValueError as problem:
             _fail(str(problem), BAD_USAGE)
     try:
-        with embedded_session([contract]) as session, _progress(len(files)) as progress:
+        chosen = None if engine == "contract" else Engine(engine)
+        with (
+            embedded_session([contract], engine=chosen) as session,
+            _progress(len(files)) as progress,
+        ):
             report = ingest_files(session, contract, files, partition=partition, progress=progress)
             if export_folder is not None:
                 export_outcome(session, contract, report, export_folder)
@@ -287,15 +304,87 @@ def land(files: tuple[Path, ...], dataset: str, day: str | None, as_json: bool) 
         )
 
 
+@main.command("package")
+@click.option(
+    "--out",
+    default="dist",
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Where to put the packages.",
+)
+@click.option(
+    "--only",
+    type=click.Choice(["archive", "layer"]),
+    help="Build one of the two; both by default.",
+)
+@click.option(
+    "--architecture",
+    default="x86_64",
+    show_default=True,
+    type=click.Choice(["x86_64", "arm64"]),
+    help="The Lambda function's.",
+)
+@click.option(
+    "--with",
+    "extra",
+    multiple=True,
+    metavar="PROJECT",
+    help="A dependency that the layer carries beside the usual, such as zstandard; repeatable.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for scripts.")
+def package_command(
+    out: Path, only: str | None, architecture: str, extra: tuple[str, ...], as_json: bool
+) -> None:
+    """Build what other runtimes get: the Glue archive and the Lambda layer of `service_core`.
+
+    The same sources give the same bytes under the same name, wherever they are built; what lies in
+    DIR already is not built again. docs/packaging.md says what each holds.
+
+    \b
+    Examples:
+      lakegate package
+      lakegate package --only layer --architecture arm64 --with zstandard
+      lakegate package --json | jq -r .archive.path
+    """
+    from deploy.lambda_layer import Architecture, build_lambda_layer, megabytes
+    from deploy.packaging import Package, PackagingError, build_glue_archive
+
+    built: dict[str, Package] = {}
+    try:
+        if only != "layer":
+            built["archive"] = build_glue_archive(out)
+        if only != "archive":
+            with _bar("packing the layer") as packed:
+                built["layer"] = build_lambda_layer(
+                    out, architecture=Architecture(architecture), extra=extra, packed=packed
+                )
+    except PackagingError as problem:
+        _fail(str(problem), SYSTEM_FAILED)
+    finally:
+        if not as_json:
+            for kind, one in built.items():
+                state = "unchanged" if one.unchanged else "built"
+                size = f"{megabytes(one.bytes)}, {megabytes(one.unpacked_bytes)} unpacked"
+                click.echo(f"{kind:8} {one.path} ({size}): {state}")
+    if as_json:
+        click.echo(json.dumps({kind: one.to_json() for kind, one in built.items()}))
+
+
 @main.command(hidden=True)
+@click.option(
+    "--engine",
+    type=click.Choice(["spark", "glue", "step_functions"]),
+    help="What curates batches whose contracts leave it open; needs Spark installed.",
+)
 @click.option("--once", is_flag=True, help="End when everything that was landed is done.")
 @click.option("--port", default=3000, show_default=True, help="The UI's port; 0 for any free.")
-def demo(once: bool, port: int) -> None:
+def demo(engine: str | None, once: bool, port: int) -> None:
     """What `make demo` runs: real files from a raw bucket to a queryable table."""
     from dagster_project.demo import run_demo
 
     _end_on_sigterm()
-    sys.exit(run_demo(once=once, port=port))
+    sys.exit(run_demo(once=once, port=port, engine=engine))
 
 
 def _contract(path: Path) -> Contract:
@@ -358,6 +447,31 @@ def _progress(files: int) -> Iterator[Progress]:
         yield Progress(
             landed=lambda n: bars.advance(landed, n), judged=lambda n: bars.advance(judged, n)
         )
+
+
+@contextmanager
+def _bar(doing: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, told how much of how much is done; nothing elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as bars:
+        task = bars.add_task(doing, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+register_backtest_command(contract)
+register_replay_commands(main)
+register_status_commands(main)
+register_rollback_command(main)
 
 
 if __name__ == "__main__":

@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from assets.leftovers import leftovers_asset, leftovers_job, leftovers_schedule
+from assets.rehearsals import rehearsal_job_of, rehearsals_spec
 from assets.unclaimed import unclaimed_spec
 from assets.zones import dataset_assets
 from resources.catalog import CatalogResource
+from resources.engines import EnginesResource
 from resources.ledger import LedgerResource
 from resources.object_store import ObjectStoreResource
 from resources.telemetry import EventsResource
 from sensors.arrivals import arrivals_sensor_of
+from sensors.replays import replays_sensor
 from sensors.unclaimed import unclaimed_sensor
 from service_core.contract import load_contracts
 from service_core.contract.model import Contract
@@ -45,10 +49,26 @@ def build_definitions(contracts: Sequence[Contract], settings: Settings) -> dg.D
     sensing = (
         dg.DefaultSensorStatus.RUNNING if settings.sensors_on else dg.DefaultSensorStatus.STOPPED
     )
+    cleaning = leftovers_job()
+    daily = (
+        dg.DefaultScheduleStatus.RUNNING
+        if settings.sensors_on
+        else dg.DefaultScheduleStatus.STOPPED
+    )
     assets = {contract.dataset: dataset_assets(contract) for contract in contracts}
+    jobs = [
+        *(_ingest_job(dataset, its) for dataset, its in assets.items()),
+        *(rehearsal_job_of(contract) for contract in contracts),
+    ]
     return dg.Definitions(
-        assets=[*(asset for its in assets.values() for asset in its), unclaimed_spec()],
-        jobs=[_ingest_job(dataset, its) for dataset, its in assets.items()],
+        assets=[
+            *(asset for its in assets.values() for asset in its),
+            *(rehearsals_spec(contract) for contract in contracts),
+            unclaimed_spec(),
+            leftovers_asset(contracts),
+        ],
+        jobs=[*jobs, cleaning],
+        schedules=[leftovers_schedule(cleaning, status=daily)],
         sensors=[
             *(
                 arrivals_sensor_of(
@@ -59,12 +79,16 @@ def build_definitions(contracts: Sequence[Contract], settings: Settings) -> dg.D
                 for contract in contracts
             ),
             unclaimed_sensor(contracts, status=sensing),
+            replays_sensor(
+                contracts, jobs, status=sensing, interval_seconds=settings.sensor_seconds
+            ),
         ],
         resources={
             "object_store": ObjectStoreResource.of(settings),
             "ledger": LedgerResource.of(settings),
             "catalog": CatalogResource.of(settings),
             "events": EventsResource.of(settings),
+            "engines": EnginesResource.of(settings),
         },
     )
 

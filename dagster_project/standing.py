@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from service_core.ports import Ledger
 
 #: A source object in one of these has come to its end.
-END_STATES = frozenset({State.PUBLISHED, State.QUARANTINED, State.SUPERSEDED})
+END_STATES = frozenset({State.PUBLISHED, State.QUARANTINED, State.SUPERSEDED, State.ROLLED_BACK})
 _LOOK_SECONDS = 2.0
 #: Without any change for so long, something is broken: the longest silence of a sound run is that
 #: of a process that starts.

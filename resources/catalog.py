@@ -1,8 +1,9 @@
 """The published tables: Iceberg, in the Glue catalog, one snapshot for one batch.
 
-A batch is in its table once, however often and by however many publishers it is tried. The batch
-id stands in the snapshot's summary, and is looked for in the table's history after every reading
-of it and so after every conflict; a commit counts only against the very state that was looked at.
+A batch is in its table once, however often and by however many publishers it is tried, and not at
+all once it has been rolled back. The batch id stands in the snapshot's summary, and is looked for
+in the table's history after every reading of it and so after every conflict; a commit counts only
+against the very state that was looked at.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow as pa
@@ -21,13 +23,17 @@ from resources.table_snapshots import (
     SUMMARY_ROWS_ADDED,
     SUMMARY_ROWS_REMOVED,
     committed,
+    history,
+    is_rolled_back,
+    rollback_summary,
     summary,
 )
 from service_core.canonical import PARTITION, SOURCE_KEY, SOURCE_OBJECT_ID
 from service_core.contract.model import Contract
 from service_core.layout import Zone
-from service_core.ports import Publication, Withheld
+from service_core.ports import Publication, PublishedFiles, Withheld
 from service_core.settings import Settings
+from service_core.undo import BatchRolledBackError, History, Memory, Share, Undone
 from service_core.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -37,6 +43,8 @@ if TYPE_CHECKING:
     from resources.glue_tables import GlueTables
     from resources.table_change import Hit, Workshop
     from resources.table_io import TableFileIO
+    from resources.table_rollback import Plan
+    from resources.table_shares import RollbackWorkshop
 
 _T = TypeVar("_T")
 
@@ -143,6 +151,52 @@ class IcebergCatalog:
             except_source_objects=frozenset(except_source_objects),
         )
 
+    def published_files(self, contract: Contract, partition: str) -> PublishedFiles | None:
+        """See `service_core.ports.Catalog`.
+
+        Raises:
+            PublishedDeletesError: rows are deleted apart from the files that hold them.
+        """
+        from resources.table_rows import data_files
+
+        table = self.table(contract)
+        snapshot = None if table is None else table.metadata.current_snapshot_id
+        if table is None or snapshot is None:
+            return None
+        return PublishedFiles(snapshot, data_files(table, partition))
+
+    def published_rows(
+        self,
+        contract: Contract,
+        partition: str,
+        *,
+        source_keys: Iterable[str],
+        source_objects: Iterable[str],
+    ) -> Iterator[pa.RecordBatch]:
+        """See `service_core.ports.Catalog`."""
+        from resources.table_change import Removal
+        from resources.table_rows import rows_of
+
+        table = self.table(contract)
+        if table is None:
+            return iter(())
+        return rows_of(table, partition, Removal(frozenset(source_keys), frozenset(source_objects)))
+
+    def refusal(self, contract: Contract) -> str | None:
+        """See `service_core.ports.Catalog`."""
+        from resources.table_schema import TableSchemaError, evolution, require_partitioned
+
+        table = self.table(contract)
+        if table is None:
+            return None
+        name = self.table_name(contract)
+        try:
+            require_partitioned(name, table.schema(), table.spec())
+            evolution(name, table.schema(), contract)
+        except TableSchemaError as refused:
+            return str(refused)
+        return None
+
     def scan(
         self,
         contract: Contract,
@@ -167,6 +221,34 @@ class IcebergCatalog:
         shape = shape_of(table, columns or table.schema().column_names)
         return pa.RecordBatchReader.from_batches(shape, row_batches(table, shape, partition))
 
+    def history(self, contract: Contract) -> History:
+        """See `service_core.ports.Upkeep`."""
+        table = self.table(contract)
+        return History() if table is None else history(table.metadata)
+
+    def holders(
+        self,
+        contract: Contract,
+        partition: str,
+        *,
+        source_keys: Iterable[str],
+        source_objects: Iterable[str],
+    ) -> tuple[Share, ...]:
+        """See `service_core.ports.Upkeep`."""
+        from resources.table_change import Removal
+        from resources.table_shares import holders
+
+        table = self.table(contract)
+        if table is None:
+            return ()
+        return holders(table, partition, Removal(frozenset(source_keys), frozenset(source_objects)))
+
+    def referenced(self) -> Mapping[str, frozenset[str]]:
+        """See `service_core.ports.Upkeep`."""
+        from resources.table_references import references
+
+        return self._patiently(lambda: references(self._catalog(), self._settings.database))
+
     # --- Publishing ------------------------------------------------------------------------------
 
     def publish(self, contract: Contract, verdict: Verdict, withheld: Withheld) -> Publication:
@@ -176,6 +258,7 @@ class IcebergCatalog:
             ObjectMissingError: a staged file is not there.
             StagedFileError: a staged file is not what the verdict and the contract say.
             TableSchemaError: the table cannot take the contract's columns.
+            BatchRolledBackError: the batch has been rolled back.
             PublicationConflictError: time was up.
         """
         from resources.table_change import Workshop
@@ -185,6 +268,10 @@ class IcebergCatalog:
         wait = _FIRST_WAIT_SECONDS
         while True:
             table = self.table(contract)
+            if table is not None and is_rolled_back(table.metadata, verdict.batch_id):
+                raise BatchRolledBackError(
+                    f"Batch {verdict.batch_id} has been rolled back in {self.table_name(contract)}."
+                )
             if table is not None and (snapshot := committed(table.metadata, verdict.batch_id)):
                 return self._before(contract, table, snapshot, verdict)
             decided = (
@@ -278,6 +365,145 @@ class IcebergCatalog:
             table=name,
             metadata_location=table.metadata_location,
             withheld=tuple(sorted(withheld)),
+        )
+
+    # --- Undoing ---------------------------------------------------------------------------------
+
+    def roll_back(
+        self,
+        contract: Contract,
+        batches: Iterable[str],
+        memory: Memory,
+        *,
+        run_id: str,
+        replay_id: str | None = None,
+        dry_run: bool = False,
+    ) -> Undone:
+        """See `service_core.ports.Upkeep`.
+
+        Raises:
+            RollbackRefusedError: it cannot be done; nothing has been changed.
+            PublicationConflictError: time was up.
+        """
+        from resources.table_rollback import plan_rollback
+        from resources.table_shares import RollbackWorkshop
+
+        workshop = RollbackWorkshop(self._location(contract))
+        wanted = frozenset(batches)
+        deadline = time.monotonic() + self._patience
+        wait = _FIRST_WAIT_SECONDS
+        while True:
+            table = self.table(contract)
+            past = History() if table is None else history(table.metadata)
+            # Of those that are not there any more, the ledger has to know.
+            now = wanted & {commit.batch_id for commit in past.commits} - past.undone
+            if table is None or not now:
+                return self._undone_before(contract, table, past, wanted)
+            plan = plan_rollback(table, contract, now, memory)
+            undone = self._undone(contract, table, plan, now, wanted - now)
+            if dry_run:
+                return undone
+            try:
+                return self._undo(table, plan, undone, workshop, run_id, replay_id)
+            except _NotSettledError as unsettled:
+                if time.monotonic() + wait > deadline:
+                    raise PublicationConflictError(
+                        f"The rollback could not be committed to {undone.table} within "
+                        f"{self._patience:g} s: {unsettled.__cause__ or unsettled}. Run it again."
+                    ) from unsettled
+                time.sleep(random.uniform(0, wait))
+                wait = min(wait * 2, _LONGEST_WAIT_SECONDS)
+
+    def _undo(
+        self,
+        table: Table,
+        plan: Plan,
+        undone: Undone,
+        workshop: RollbackWorkshop,
+        run_id: str,
+        replay_id: str | None,
+    ) -> Undone:
+        """Commit a plan against the reading of the table that it was made from.
+
+        Raises:
+            _NotSettledError: somebody else came first, or there was no answer.
+        """
+        from resources.table_files import describe
+
+        new = [
+            (piece, written)
+            for make, pieces in ((workshop.without, plan.out), (workshop.only, plan.back))
+            for piece in pieces
+            if (written := make(table, piece, piece.shares[0].partition)) is not None
+        ]
+        transaction = table.transaction()
+        update = transaction.update_snapshot(
+            snapshot_properties=rollback_summary(undone, run_id, replay_id)
+        )
+        # Without anything to change, the snapshot is there for its summary.
+        producer = update.overwrite() if plan.out else update.fast_append()
+        for piece, file in new:
+            producer.append_data_file(
+                describe(transaction.table_metadata, file, piece.shares[0].partition)
+            )
+        for piece in plan.out:
+            producer.delete_data_file(piece.task.file)
+        self._settle(lambda: (producer.commit(), transaction.commit_transaction()))
+        workshop.discard(table, frozenset(file.uri for _, file in new))
+        return replace(
+            undone,
+            snapshot_id=producer.snapshot_id,
+            committed=True,
+            metadata_location=table.metadata_location,
+        )
+
+    def _undone(
+        self,
+        contract: Contract,
+        table: Table,
+        plan: Plan,
+        now: frozenset[str],
+        before: frozenset[str],
+    ) -> Undone:
+        out, back = plan.shares_out, plan.shares_back
+        return Undone(
+            snapshot_id=None,
+            committed=False,
+            batches=tuple(sorted(now)),
+            before=tuple(sorted(before)),
+            undone=plan.history.undone | now,
+            out=out,
+            back=back,
+            kept_out=plan.kept_out,
+            rows_out=sum(share.rows for share in out),
+            rows_back=sum(share.rows for share in back),
+            table=self.table_name(contract),
+            metadata_location=table.metadata_location,
+        )
+
+    def _undone_before(
+        self, contract: Contract, table: Table | None, past: History, wanted: frozenset[str]
+    ) -> Undone:
+        """What is to be said of batches that have all been undone before."""
+        by = {(past.rolled_back or {}).get(batch_id) for batch_id in wanted} - {None}
+        said = [
+            snapshot.summary
+            for snapshot in (table.metadata.snapshots if table is not None else ())
+            if snapshot.snapshot_id in by and snapshot.summary is not None
+        ]
+        return Undone(
+            snapshot_id=max((s for s in by if s is not None), default=None),
+            committed=False,
+            batches=(),
+            before=tuple(sorted(wanted)),
+            undone=past.undone,
+            out=(),
+            back=(),
+            kept_out=(),
+            rows_out=sum(int(one[SUMMARY_ROWS_REMOVED] or 0) for one in said),
+            rows_back=sum(int(one[SUMMARY_ROWS_ADDED] or 0) for one in said),
+            table=self.table_name(contract),
+            metadata_location=None if table is None else table.metadata_location,
         )
 
     def _settle(self, commit: Callable[[], object]) -> None:

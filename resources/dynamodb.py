@@ -220,6 +220,11 @@ def _stored(item: Item) -> dict[str, Any]:
     return {name: _typed(value) for name, value in item.items() if value is not None}
 
 
+def as_stored(item: Item) -> Item:
+    """An item as it would be read back."""
+    return _plain(_stored(item))
+
+
 def _typed(value: Any) -> dict[str, Any]:
     if isinstance(value, bool):
         return {"BOOL": value}

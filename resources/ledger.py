@@ -9,6 +9,7 @@ of a move in `service_core.ledger.step`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from datetime import datetime
 from typing import Any
 
@@ -26,6 +27,15 @@ from resources.ledger_items import (
     timestamp,
     without_keys,
 )
+from resources.ledger_rollback import (
+    is_undone,
+    lower_key_heads,
+    mark_rolled_back,
+    marks_of,
+    returned_after_rollback,
+    take_back,
+)
+from resources.overlay_table import OverlayTable
 from resources.settings import SettingsResource
 from service_core import ledger_table as keys
 from service_core.ledger import (
@@ -42,6 +52,7 @@ from service_core.ledger import (
 )
 from service_core.manifest import Manifest
 from service_core.ports import PendingBatch
+from service_core.rolled_back import RollbackMark, TakenBack
 from service_core.source_object import SourceObject
 
 _COUNTS = ("rows_read", "rows_published", "rows_quarantined", "content_hash")
@@ -58,6 +69,12 @@ class DynamoLedger:
 
     def __init__(self, client: Any, table: str) -> None:
         self._table = Table(client, table)
+
+    def rehearsal(self) -> DynamoLedger:
+        """See `ports.Ledger`."""
+        aside = copy(self)
+        aside._table = OverlayTable(self._table)
+        return aside
 
     def entries(self, object_ids: Iterable[str]) -> dict[str, Entry]:
         """The entries of those ids that the ledger knows, read consistently."""
@@ -78,7 +95,7 @@ class DynamoLedger:
 
     def receive(self, manifest: Manifest, *, run_id: str | None, at: datetime) -> dict[str, str]:
         """Record every object of a manifest as received by its batch; objects that the batch
-        already owns stay as they are.
+        already owns, and those from which it has been rolled back, stay as they are.
 
         Returns:
             By object id, the batch whose rows of the object are in the table, where that is
@@ -104,7 +121,7 @@ class DynamoLedger:
                     "size": source_object.size,
                     "received_at": timestamp(at),
                 }
-            elif standing["batch_id"] == batch_id:
+            elif standing["batch_id"] == batch_id or is_undone(standing, batch_id):
                 return []
             else:
                 fresh = {**standing, "rows_read": None, "rows_published": None}
@@ -115,6 +132,7 @@ class DynamoLedger:
                 "reason": None,
                 "rows_quarantined": None,
                 "contract_version": manifest.contract_version,
+                "contract_hash": manifest.contract_hash,
                 "updated_at": timestamp(at),
             }
             return moved_items(fresh, standing, by_batch=batch_id, run_id=run_id)
@@ -188,6 +206,8 @@ class DynamoLedger:
         def decide(back: Return, standing: Item | None) -> list[Item]:
             if standing is None or standing["batch_id"] != batch_id:
                 return []
+            if is_undone(standing, back.batch_id):
+                return returned_after_rollback(standing, back, batch_id, run_id=run_id, at=at)
             if standing.get("published_batch_id") != back.batch_id:
                 return []
             fresh = {
@@ -197,6 +217,7 @@ class DynamoLedger:
                 "updated_at": timestamp(at),
                 **back.model_dump(exclude={"object_id"}),
                 "contract_version": back.contract_version or standing["contract_version"],
+                "contract_hash": None,
             }
             note = f"Batch {batch_id} may not be published: the rows of {back.batch_id} stay."
             return moved_items(fresh, standing, by_batch=batch_id, run_id=run_id, note=note)
@@ -215,7 +236,7 @@ class DynamoLedger:
         """
 
         def decide(object_id: str, standing: Item | None) -> list[Item]:
-            if standing is None:
+            if standing is None or is_undone(standing, by_batch):
                 return []
             fresh = {
                 **standing,
@@ -231,6 +252,27 @@ class DynamoLedger:
             return moved_items(fresh, standing, by_batch=by_batch, run_id=run_id, note=note)
 
         self._table.settle(list(dict.fromkeys(object_ids)), state_key, decide, writes_each=2)
+
+    def rolled_back(self, batch_ids: Iterable[str]) -> dict[str, RollbackMark]:
+        """Those of the batches that have been rolled back, read consistently."""
+        return marks_of(self._table, batch_ids)
+
+    def mark_rolled_back(self, marks: Sequence[RollbackMark]) -> None:
+        """Record that batches have been rolled back; the first mark of a batch stays."""
+        mark_rolled_back(self._table, marks)
+
+    def take_back(
+        self, returns: Sequence[TakenBack], undone: frozenset[str], *, run_id: str, at: datetime
+    ) -> None:
+        """Bring objects of undone batches to where the table has them; see
+        `service_core.rolled_back.taken_back`. May be repeated."""
+        take_back(self._table, returns, undone, run_id=run_id, at=at)
+
+    def lower_key_heads(
+        self, dataset: str, heads: Mapping[str, KeyHead | None], undone: frozenset[str]
+    ) -> None:
+        """Give keys whose heads an undone batch has raised the heads named, or none."""
+        lower_key_heads(self._table, dataset, heads, undone)
 
     def history(self, object_id: str) -> tuple[HistoryLine, ...]:
         """The object's history, oldest first."""
@@ -263,6 +305,7 @@ class DynamoLedger:
                 "batch_id": batch.batch_id,
                 "manifest_uri": batch.manifest_uri,
                 "requested_at": timestamp(batch.requested_at),
+                "replay_id": batch.replay_id,
             }
         )
 
@@ -275,6 +318,7 @@ class DynamoLedger:
                 batch_id=item["batch_id"],
                 manifest_uri=item["manifest_uri"],
                 requested_at=datetime.fromisoformat(item["requested_at"]),
+                replay_id=item.get("replay_id"),
             )
             for item in self._table.query(keys.pending_pk(dataset))
         ]

@@ -18,6 +18,10 @@ def head_key(dataset: str, key: str) -> Key:
     return keys.key_pk(dataset, key), keys.HEAD
 
 
+def rolled_back_key(batch_id: str) -> Key:
+    return keys.batch_pk(batch_id), keys.ROLLED_BACK
+
+
 def next_revision(standing: Item | None) -> int:
     return 1 if standing is None else int(standing[REVISION]) + 1
 

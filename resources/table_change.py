@@ -50,10 +50,11 @@ from service_core.canonical import (
     SOURCE_KEY,
     SOURCE_OBJECT_ID,
 )
-from service_core.contract.model import Contract, PublicationMode
+from service_core.contract.model import Contract
 from service_core.layout import batch_prefix
+from service_core.publication import replaced_by
 from service_core.validation.record import StagedFile
-from service_core.verdict import FileStatus, Verdict
+from service_core.verdict import Verdict
 
 # PyIceberg compares a file's bounds with up to 200 values and then gives up; a range it always
 # compares.
@@ -96,19 +97,8 @@ def _bounded(name: str, values: frozenset[str]) -> BooleanExpression:
 
 
 def removal(contract: Contract, verdict: Verdict, withheld: frozenset[str]) -> Removal:
-    """What a batch replaces.
-
-    In `replace` mode, rows of an accepted object's key go, whatever version they came from; in
-    either mode rows of the batch's own objects go, of those too that it has now quarantined, so
-    that no row is ever both published and quarantined. A withheld object touches nothing.
-    """
-    taken = [f for f in verdict.files if f.source_object.id not in withheld]
-    keys = (
-        frozenset(f.source_object.key for f in taken if f.status is not FileStatus.QUARANTINED)
-        if contract.publication is PublicationMode.REPLACE
-        else frozenset[str]()
-    )
-    return Removal(keys, frozenset(f.source_object.id for f in taken))
+    """What a batch replaces; see `service_core.publication.replaced_by`."""
+    return Removal(*replaced_by(contract, verdict, withheld))
 
 
 @dataclass(frozen=True, slots=True)

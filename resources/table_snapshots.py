@@ -1,18 +1,23 @@
 """What a snapshot of a published table says of itself: which batch, run and contract made it.
 
 The summary is written with the snapshot, in the same commit, so a batch is in the table if and
-only if its id is found here.
+only if its id is found here, and has been rolled back if and only if it is found there too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from service_core.undo import Commit, History
 from service_core.verdict import FileStatus, Verdict
 
 if TYPE_CHECKING:
     from pyiceberg.table.metadata import TableMetadata
     from pyiceberg.table.snapshots import Snapshot
+
+    from service_core.undo import Undone
 
 SUMMARY_BATCH = "lakegate.batch-id"
 SUMMARY_RUN = "lakegate.run-id"
@@ -26,6 +31,10 @@ SUMMARY_SOURCE_OBJECTS = "lakegate.source-objects"
 #: Iceberg's own counts take in the rows of files that were only written anew; these do not.
 SUMMARY_ROWS_ADDED = "lakegate.rows-added"
 SUMMARY_ROWS_REMOVED = "lakegate.rows-removed"
+#: Ids of the batch's source objects that were kept out, where any were.
+SUMMARY_WITHHELD = "lakegate.withheld"
+#: Ids of the batches that a rollback's snapshot undoes.
+SUMMARY_ROLLED_BACK = "lakegate.rolled-back"
 
 
 def committed(metadata: TableMetadata, batch_id: str) -> Snapshot | None:
@@ -34,13 +43,52 @@ def committed(metadata: TableMetadata, batch_id: str) -> Snapshot | None:
     A snapshot that somebody has rolled back is no longer part of that history, and its batch can
     be published again.
     """
+    for snapshot in lineage(metadata):
+        if snapshot.summary is not None and snapshot.summary[SUMMARY_BATCH] == batch_id:
+            return snapshot
+    return None
+
+
+def is_rolled_back(metadata: TableMetadata, batch_id: str) -> bool:
+    """Whether a snapshot of the table's history undoes a batch."""
+    return any(
+        batch_id in str(snapshot.summary[SUMMARY_ROLLED_BACK] or "")
+        for snapshot in lineage(metadata)
+        if snapshot.summary is not None
+    )
+
+
+def lineage(metadata: TableMetadata) -> Iterator[Snapshot]:
+    """The snapshots that the table's current one came from, itself first, as far as they are
+    kept."""
     by_id: dict[int | None, Snapshot] = {s.snapshot_id: s for s in metadata.snapshots}
     snapshot = by_id.get(metadata.current_snapshot_id)
     while snapshot is not None:
-        if snapshot.summary is not None and snapshot.summary[SUMMARY_BATCH] == batch_id:
-            return snapshot
+        yield snapshot
         snapshot = by_id.get(snapshot.parent_snapshot_id)
-    return None
+
+
+def history(metadata: TableMetadata) -> History:
+    """The commits and rollbacks in the table's lineage."""
+    commits: list[Commit] = []
+    rolled_back: dict[str, int] = {}
+    for snapshot in lineage(metadata):
+        said = snapshot.summary
+        if said is None:
+            continue
+        for batch_id in str(said[SUMMARY_ROLLED_BACK] or "").split():
+            rolled_back[batch_id] = snapshot.snapshot_id
+        if said[SUMMARY_BATCH]:
+            commits.append(
+                Commit(
+                    batch_id=str(said[SUMMARY_BATCH]),
+                    partition=str(said[SUMMARY_PARTITION]),
+                    snapshot_id=snapshot.snapshot_id,
+                    committed_at=datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC),
+                    replay_id=said[SUMMARY_REPLAY],
+                )
+            )
+    return History(tuple(reversed(commits)), rolled_back)
 
 
 def summary(
@@ -63,5 +111,19 @@ def summary(
         SUMMARY_SOURCE_OBJECTS: str(len(accepted)),
         SUMMARY_ROWS_ADDED: str(rows_added),
         SUMMARY_ROWS_REMOVED: str(rows_removed),
+        SUMMARY_WITHHELD: " ".join(sorted(withheld)) or None,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def rollback_summary(undone: Undone, run_id: str, replay_id: str | None) -> dict[str, str]:
+    """The fields that the snapshot of a rollback carries; the batch ids are those it undoes, and
+    the replay that which they were part of, where it was named."""
+    fields = {
+        SUMMARY_ROLLED_BACK: " ".join(undone.batches),
+        SUMMARY_RUN: run_id,
+        SUMMARY_REPLAY: replay_id,
+        SUMMARY_ROWS_ADDED: str(undone.rows_back),
+        SUMMARY_ROWS_REMOVED: str(undone.rows_out),
     }
     return {name: value for name, value in fields.items() if value is not None}

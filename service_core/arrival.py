@@ -16,6 +16,7 @@ from itertools import groupby
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
+from service_core.contract.kept import keep_contract
 from service_core.contract.model import Contract, Landing
 from service_core.layout import Zone, manifest_key
 from service_core.manifest import Manifest, Origin
@@ -177,7 +178,8 @@ def look_for_arrivals(
         now = cursor.ticked_at + timedelta(microseconds=1)
     arrivals = Arrivals(cursor=cursor)
 
-    waiting = ledger.pending_batches(contract.dataset)
+    # Those of a replay are the replay's own to ask for, and hold no arrival back.
+    waiting = [b for b in ledger.pending_batches(contract.dataset) if b.replay_id is None]
     arrivals.pending = len(waiting)
     for batch in waiting:
         if cursor.ticked_at is None or batch.requested_at > cursor.ticked_at:
@@ -192,6 +194,8 @@ def look_for_arrivals(
 
     found = _find_new(contract, store, ledger, arrivals, now, clock, budget)
     room = budget.batches - len(arrivals.batches)
+    if found and room > 0:
+        keep_contract(store, contract)
     for objects in list(cut_batches(found, contract.landing))[: max(room, 0)]:
         manifest = Manifest(
             dataset=contract.dataset,
@@ -221,6 +225,7 @@ def request_batch(
         batch_id=manifest.batch_id,
         manifest_uri=write_manifest(store, manifest),
         requested_at=at,
+        replay_id=manifest.replay_id,
     )
     ledger.open_batch(batch)
     ledger.receive(manifest, run_id=None, at=at)

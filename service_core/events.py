@@ -20,6 +20,12 @@ class EventName(StrEnum):
     DQ_FAILED = "DQFailed"
     QUARANTINED = "Quarantined"
     PUBLISHED = "Published"
+    CURATION_SUCCEEDED = "CurationSucceeded"
+    CURATION_FAILED = "CurationFailed"
+    REPLAY_REJECTED = "ReplayRejected"
+    REPLAY_STARTED = "ReplayStarted"
+    REPLAY_COMPLETED = "ReplayCompleted"
+    ROLLED_BACK = "RolledBack"
 
 
 class Event(BaseModel):

@@ -2,7 +2,8 @@
 
 A sensor or a replay names its manifest. A run without one (a backfill, a person in the UI) means
 the whole partition: the latest version of every key there. Its manifest is written down for the
-run before any step works on it, so that all steps, and any retry, agree.
+run before any step works on it, so that all steps, and any retry, agree. So is one that differs
+from what the run was asked for.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ from __future__ import annotations
 from datetime import datetime
 
 from service_core.arrival import read_manifest, source_object_of, write_manifest
+from service_core.contract.kept import keep_contract
 from service_core.contract.model import Contract
 from service_core.layout import Zone, run_key
 from service_core.manifest import Manifest, Origin
 from service_core.partition import partition_path
-from service_core.ports import ObjectMissingError, ObjectStore
+from service_core.ports import Ledger, ObjectMissingError, ObjectStore
+from service_core.replay.anew import as_anew, overtaken
 from service_core.run import Run
 from service_core.source_object import SourceObject
 
@@ -26,11 +29,12 @@ def resolve_manifest(
     run: Run,
     *,
     manifest_uri: str | None,
+    ledger: Ledger | None = None,
 ) -> Manifest:
     """The manifest of a run over one partition.
 
     A manifest made under another version of the contract is made anew under this one: the same
-    objects, another batch.
+    objects, another batch. Only where a replay names that version does it stay as it is.
 
     Args:
         contract: The data set's contract as it is loaded now.
@@ -38,17 +42,20 @@ def resolve_manifest(
         store: The zones.
         run: The run; its id finds what an earlier step or attempt of it has resolved.
         manifest_uri: The manifest that the run was asked to process, if it was.
+        ledger: Handed in by the run's first step alone, which decides whether work that has been
+            judged before has to be judged anew (`service_core.replay.anew`).
 
     Raises:
         ObjectMissingError: the named manifest is not there.
-        ValueError: the named manifest is of another data set or partition.
+        ValueError: the named manifest is of another data set or partition, or its batch has been
+            rolled back.
     """
     remembered = run_key(run.id, contract.dataset, partition)
     try:
         known = Manifest.model_validate_json(store.read(Zone.MANIFESTS, remembered))
     except ObjectMissingError:
         known = None
-    if known is not None and known.contract_hash == contract.hash:
+    if known is not None and _is_under(contract, known):
         return known
 
     if manifest_uri is not None:
@@ -58,13 +65,21 @@ def resolve_manifest(
                 f"{manifest_uri} lists {asked.dataset} {asked.partition}, but the run is of "
                 f"{contract.dataset} {partition}."
             )
-        if asked.contract_hash == contract.hash:
-            return asked
-        manifest = _under(contract, asked)
+        manifest = asked if _is_under(contract, asked) else _under(contract, asked)
     elif known is not None:
-        manifest = _under(contract, known)
+        asked, manifest = None, _under(contract, known)
     else:
-        manifest = whole_partition(contract, partition, store, at=run.clock())
+        asked = None
+        manifest = whole_partition(
+            contract, partition, store, at=run.clock(), replay_id=run.replay_id
+        )
+    if ledger is not None and asked is not None:
+        _require_not_rolled_back(manifest, ledger)
+    if ledger is not None and overtaken(manifest, store, ledger):
+        manifest = as_anew(manifest, run.id)
+    if manifest is asked:
+        return asked
+    keep_contract(store, contract)
     write_manifest(store, manifest)
     store.write(
         Zone.MANIFESTS,
@@ -76,7 +91,12 @@ def resolve_manifest(
 
 
 def whole_partition(
-    contract: Contract, partition: str, store: ObjectStore, *, at: datetime
+    contract: Contract,
+    partition: str,
+    store: ObjectStore,
+    *,
+    at: datetime,
+    replay_id: str | None = None,
 ) -> Manifest:
     """The manifest of everything that now lies in a partition: each key's latest version."""
     prefix = contract.landing.prefix + partition_path(contract.landing, partition) + "/"
@@ -97,7 +117,19 @@ def whole_partition(
         origin=Origin.BACKFILL,
         objects=tuple(objects),
         created_at=at,
+        replay_id=replay_id,
     )
+
+
+def _require_not_rolled_back(manifest: Manifest, ledger: Ledger) -> None:
+    """Refuse to run a batch again that has been undone. Only whoever asks for its files anew gets
+    them, as another batch."""
+    if (mark := ledger.rolled_back([manifest.batch_id]).get(manifest.batch_id)) is not None:
+        raise ValueError(f"batch {manifest.batch_id} is not run again: {mark.sentence}")
+
+
+def _is_under(contract: Contract, manifest: Manifest) -> bool:
+    return manifest.named_contract or manifest.contract_hash == contract.hash
 
 
 def _under(contract: Contract, manifest: Manifest) -> Manifest:
@@ -111,4 +143,5 @@ def _under(contract: Contract, manifest: Manifest) -> Manifest:
         objects=manifest.objects,
         created_at=manifest.created_at,
         replay_id=manifest.replay_id,
+        anew=manifest.anew,
     )

@@ -2,7 +2,8 @@
 
 A source object moves only along the edges below, and only by conditional writes. Its entry names
 the batch that owns it; a batch that took over a published object, and then may not publish, gives
-it back to the batch whose rows are in the table. A step of the owning batch that runs again finds
+it back to the batch whose rows are in the table. A rollback takes it back from the batch that is
+undone. A step of the owning batch that runs again finds
 its move already made, which is no error; a step of a batch that has lost the object to another
 leaves a line in the history and changes nothing.
 """
@@ -13,7 +14,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict, field_validator
 
 from service_core.reasons import ReasonCode
 
@@ -27,6 +28,7 @@ class State(StrEnum):
     PUBLISHED = "published"
     QUARANTINED = "quarantined"
     SUPERSEDED = "superseded"
+    ROLLED_BACK = "rolled_back"
 
 
 #: Edges within one batch. `received` is also entered from any state by another batch: a replay.
@@ -36,9 +38,10 @@ EDGES: Mapping[State, frozenset[State]] = {
         {State.CURATED, State.PUBLISHED, State.QUARANTINED, State.SUPERSEDED}
     ),
     State.CURATED: frozenset({State.PUBLISHED, State.QUARANTINED, State.SUPERSEDED}),
-    State.PUBLISHED: frozenset({State.SUPERSEDED}),
+    State.PUBLISHED: frozenset({State.SUPERSEDED, State.ROLLED_BACK}),
     State.QUARANTINED: frozenset({State.SUPERSEDED}),
     State.SUPERSEDED: frozenset(),
+    State.ROLLED_BACK: frozenset({State.SUPERSEDED}),
 }
 
 #: States of an object about which its batch has yet to decide.
@@ -116,6 +119,8 @@ class Entry(BaseModel):
     run_id: str | None = None
     reason: ReasonCode | None = None
     contract_version: str
+    #: None in entries that are older than this field, or were given back by another batch.
+    contract_hash: str | None = None
     late: bool = False
     size: int = 0
     rows_read: int | None = None
@@ -126,6 +131,15 @@ class Entry(BaseModel):
     updated_at: AwareDatetime
     #: The batch whose rows of this object are in the table, whatever has been tried since.
     published_batch_id: str | None = None
+    #: The batch whose newer version of the key took the place of this one.
+    superseded_by: str | None = None
+    #: Batches of this object that have been rolled back.
+    rolled_back: tuple[str, ...] = ()
+
+    @field_validator("rolled_back", mode="before")
+    @classmethod
+    def _listed(cls, stored: object) -> object:
+        return stored.split() if isinstance(stored, str) else stored
 
 
 class HistoryLine(BaseModel):

@@ -22,6 +22,8 @@ STATE = "STATE"
 CLAIM = "CLAIM"
 HEAD = "HEAD"
 HISTORY = "H#"
+CURATION = "CURATION"
+ROLLED_BACK = "ROLLED_BACK"
 
 
 def object_pk(object_id: str) -> str:
@@ -48,6 +50,13 @@ def key_pk(dataset: str, key: str) -> str:
 def pending_pk(dataset: str) -> str:
     """The data set's batches whose runs have not begun, by batch id."""
     return f"PENDING#{dataset}"
+
+
+def batch_pk(batch_id: str) -> str:
+    """A batch that a remote engine curates: how far that is (`CURATION`). The state machine writes
+    it for people to look at; no decision is taken from it. And that a batch has been rolled back
+    (`ROLLED_BACK`), which keeps it from being published."""
+    return f"BATCH#{batch_id}"
 
 
 def index_pk(dataset: str, partition: str) -> str:

@@ -1,7 +1,8 @@
 """Manifests and batches: the list that drives every run, and the id of the work it asks for.
 
 A batch id is a hash of the source objects' ids and the contract's version hash. The same work has
-the same id whoever asks for it, which is what makes a repeated request harmless.
+the same id whoever asks for it, which is what makes a repeated request harmless. Work that is to be
+done anew though it has been done before says so, and has an id of its own.
 """
 
 from __future__ import annotations
@@ -31,6 +32,13 @@ class Manifest(BaseModel):
 
     `objects` are sorted by key and version, and hold at most one version of a key: the order is
     the order in which rows count as first where two share a key.
+
+    Attributes:
+        replay_id: The replay, or the backfill, that it is part of.
+        anew: Where the same objects under the same contract are to be judged once more: the
+            replay or run that wants it. Part of the batch id.
+        named_contract: Whether a replay named this version of the contract, so that the batch is
+            judged by it whatever is in force.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,6 +51,8 @@ class Manifest(BaseModel):
     objects: tuple[SourceObject, ...]
     created_at: AwareDatetime
     replay_id: str | None = None
+    anew: str | None = None
+    named_contract: bool = False
 
     @field_validator("objects")
     @classmethod
@@ -59,6 +69,8 @@ class Manifest(BaseModel):
         digest = hashlib.sha256(f"{self.dataset}\x1f{self.contract_hash}".encode())
         for source_object in self.objects:
             digest.update(source_object.id.encode())
+        if self.anew is not None:
+            digest.update(f"\x1fanew\x1f{self.anew}".encode())
         return digest.hexdigest()[:_ID_CHARACTERS]
 
     @property

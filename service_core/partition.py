@@ -8,6 +8,7 @@ as they stand, never decoded, resolved or normalised, so that no two keys can be
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
@@ -139,6 +140,21 @@ def open_partitions(landing: Landing, now: datetime) -> tuple[str, ...]:
         names.append(start.strftime(_FORMATS[landing.grain]))
         start -= length
     return tuple(names)
+
+
+def partitions_between(landing: Landing, first: str, last: str) -> Iterator[str]:
+    """Every partition from one to another, both included, none before the landing's first.
+
+    Raises:
+        ValueError: one of the two is no name of a partition of this data set.
+    """
+    length = _LENGTHS[landing.grain]
+    start, end = partition_start(landing, first), partition_start(landing, last)
+    begin = datetime.combine(landing.first_partition, datetime.min.time(), tzinfo=UTC)
+    start = max(start, begin)
+    while start <= end:
+        yield start.strftime(_FORMATS[landing.grain])
+        start += length
 
 
 def is_late(landing: Landing, partition: str, arrived: datetime) -> bool:

@@ -32,7 +32,9 @@ from service_core.ports import (
 )
 from service_core.quarantine import quarantine_file
 from service_core.reasons import Scope
+from service_core.rolled_back import UNMARKED
 from service_core.run import Run
+from service_core.undo import BatchRolledBackError
 from service_core.verdict import FileOutcome, FileStatus, Verdict
 
 if TYPE_CHECKING:
@@ -128,6 +130,24 @@ def decide_withheld(
     return Withholding(outdated, taken)
 
 
+def replaced_by(
+    contract: Contract, verdict: Verdict, withheld: frozenset[str]
+) -> tuple[frozenset[str], frozenset[str]]:
+    """The source keys, and the ids of source objects, whose published rows a batch takes out.
+
+    In `replace` mode, rows of an accepted object's key go, whatever version they came from; in
+    either mode rows of the batch's own objects go, of those too that it has now quarantined, so
+    that no row is ever both published and quarantined. A withheld object touches nothing.
+    """
+    taken = [f for f in verdict.files if f.source_object.id not in withheld]
+    keys = (
+        frozenset(f.source_object.key for f in taken if f.status is not FileStatus.QUARANTINED)
+        if contract.publication is PublicationMode.REPLACE
+        else frozenset[str]()
+    )
+    return keys, frozenset(f.source_object.id for f in taken)
+
+
 def publish_batch(
     contract: Contract,
     *,
@@ -150,9 +170,11 @@ def publish_batch(
         events: Told last, and again by every repetition: whoever listens goes by the batch id.
 
     Raises:
-        GateClosedError: the batch may not be published.
+        GateClosedError: the batch may not be published, or has been rolled back.
         StaleVerdictError: it has to be curated again first.
     """
+    if (mark := ledger.rolled_back([batch_id]).get(batch_id)) is not None:
+        raise _rolled_back(contract, batch_id, mark.sentence)
     verdict = read_verdict(store, contract.dataset, partition, batch_id)
     verdict = open_gate(verdict, batch_id=batch_id, contract=contract, partition=partition)
     desk = _Desk(contract, verdict, store, ledger, catalog, run)
@@ -163,6 +185,8 @@ def publish_batch(
             f"Batch {batch_id} of {contract.dataset} is not published: {missing} "
             "Curate the batch again."
         ) from missing
+    except BatchRolledBackError as undone:
+        raise _rolled_back(contract, batch_id, UNMARKED) from undone
     decision = desk.decision
     if decision is None:
         # Committed before. Objects that another batch has taken over since are that batch's now.
@@ -195,7 +219,6 @@ class _Desk:
     catalog: Catalog
     run: Run
     decision: Withholding | None = None
-    _heads_raised: bool = False
 
     def decide(self, snapshot_id: int | None) -> frozenset[str]:
         """Ids to withhold from a table whose current snapshot is that."""
@@ -211,9 +234,8 @@ class _Desk:
         dataset = self.contract.dataset
         if self.contract.publication is not PublicationMode.REPLACE:
             heads: Mapping[str, KeyHead] = {}
-        elif self._heads_raised:
-            heads = self.ledger.key_heads(dataset, [o.key for o in objects])
         else:
+            # Each time: a rollback may have lowered the head that an earlier look gave way to.
             mine = [
                 head
                 for head in key_heads(self.verdict)
@@ -222,7 +244,6 @@ class _Desk:
             ]
             heads = self.ledger.raise_key_heads(dataset, mine)
             heads = {head.key: head for head in heads.values()}
-            self._heads_raised = True
         self.decision = decide_withheld(self.contract, self.verdict, heads, entries)
         return self.decision
 
@@ -392,6 +413,10 @@ def _record(
         ]
     if gone:
         ledger.supersede(gone, by_batch=verdict.batch_id, run_id=run.id, at=at)
+
+
+def _rolled_back(contract: Contract, batch_id: str, sentence: str) -> GateClosedError:
+    return GateClosedError(f"Batch {batch_id} of {contract.dataset} is not published: {sentence}")
 
 
 def _was_committed(publication: Publication) -> bool:

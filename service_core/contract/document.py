@@ -41,7 +41,7 @@ class Node:
     Attributes:
         value: A dict or list of nodes, or a plain scalar.
         line: Its line, from 1.
-        text: A scalar as it is written, without quotes.
+        text: A scalar as it is written, without quotes; of the root, the whole document.
         key_lines: Of a mapping, the line of each key.
         suspect: A problem of the node has been reported, so that others keep silent about it.
     """
@@ -121,6 +121,7 @@ def read_document(path: Path, problems: Problems) -> Node | None:
             root.line, "A contract is a mapping of keys to values; this is something else."
         )
         return None
+    root.text = text
     return root
 
 

@@ -21,7 +21,10 @@ from service_core.contract.model import Contract
 _CHARACTERS = 16
 #: Words about the data, not rules on them.
 _NOT_MEANING = frozenset(
-    {"hash", "path", "line", "description", "dimension", "owner", "producer", "tags", "freshness"}
+    {
+        *("hash", "path", "text", "line"),
+        *("description", "dimension", "owner", "producer", "tags", "freshness"),
+    }
 )
 
 

@@ -192,7 +192,7 @@ def _build(root: Node, path: Path, problems: Problems) -> Contract | None:
         description=_description(fields),
         tags=fields.texts("tags"),
     )
-    return replace(contract, hash=meaning_hash(contract))
+    return replace(contract, hash=meaning_hash(contract), text=root.text)
 
 
 def _dataset(fields: Fields) -> str:

@@ -230,7 +230,9 @@ class Expectation:
     outside: tuple[float, float] | None = None
 
     def holds(self, figure: float) -> bool:
-        """Whether `figure` is as expected."""
+        """Whether `figure` is as expected; NaN never is."""
+        if figure != figure:
+            return False
         below = self.minimum is not None and (
             figure < self.minimum or (self.exclusive_minimum and figure == self.minimum)
         )
@@ -440,6 +442,7 @@ class Contract:
         engine, engine_threshold_bytes: Which engine curates; `auto` leaves the process above
             the threshold.
         freshness: How old the latest publication may be; None where nothing is promised.
+        text: The document itself, as it was loaded.
     """
 
     dataset: str
@@ -462,6 +465,7 @@ class Contract:
     freshness: timedelta | None = None
     description: str = ""
     tags: tuple[str, ...] = field(default=())
+    text: str = field(default="", repr=False, compare=False)
 
     @property
     def landed_columns(self) -> tuple[Column, ...]:

@@ -20,6 +20,7 @@ from service_core.layout import Zone
 from service_core.naming import BATCH_TAG
 from service_core.settings import Settings
 from service_core.verdict import Verdict
+from tests.glue_steps import Job
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden"
@@ -130,3 +131,16 @@ def make_lake(settings: Settings, aws: Callable[[str], Any]
 def lake(make_lake: Callable[..., Lake], orders_contract: Contract) -> Lake:
     """The orders data set, empty."""
     return make_lake(orders_contract)
+
+
+@pytest.fixture
+def job(settings: Settings, aws: Callable[[str], Any], tmp_path: Path) -> Job:
+    """A Glue job of the test's own; it does what `job.does(script)` says."""
+    return Job(settings, aws, tmp_path)
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    """A Dagster instance in memory."""
+    with private_instance() as instance:
+        yield instance

@@ -6,6 +6,7 @@ in the middle change nothing about which rows are published.
 
 from __future__ import annotations
 
+import io
 import re
 import threading
 from collections.abc import Callable
@@ -15,11 +16,14 @@ from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from botocore.exceptions import ReadTimeoutError
+from pyiceberg.table import DataScan
 
 from resources.catalog import CatalogResource, IcebergCatalog, PublicationConflictError
 from resources.table_files import StagedFileError
+from resources.table_rows import PublishedDeletesError
 from resources.table_schema import TableSchemaError
 from service_core.canonical import accepted_schema, canonical_schema
 from service_core.contract.model import (
@@ -579,6 +583,48 @@ def test_published_keys_are_those_of_the_partition_without_what_is_about_to_be_r
     assert [row["id"] for row in keys(except_source_keys=[])] == [1, 2, 3]
     assert list(catalog.published_keys(of, "2026-11-22", ["id"])) == []
     assert list(catalog.published_keys(of, PARTITION, ["not_there_yet"])) == []
+
+
+def test_published_files_hold_the_partitions_rows_as_of_their_snapshot_and_no_others(
+    catalog: IcebergCatalog, judged: Judged, aws: Callable[[str], Any]
+) -> None:
+    """An engine without a catalogue reads these files, and must find what the table shows."""
+    of = contract()
+    assert catalog.published_files(of, PARTITION) is None
+    catalog.publish(of, judged(of, {landed("a.csv"): [1], landed("b.csv"): [2, 3]}), NOTHING)
+    country = column("country", LogicalType.STRING)
+    wider = contract(version="1.1.0", hash="f" * 16, columns=(*of.columns, country))
+    newer = judged(wider, {landed("a.csv", "v2", minutes=1): [4]}, together=True)
+    catalog.publish(wider, newer, NOTHING)
+
+    files = catalog.published_files(wider, PARTITION)
+    assert files is not None
+    assert files.snapshot_id == catalog.current_snapshot(wider)
+    tables = [_read(aws("s3"), uri) for uri in files.uris]
+    assert sorted(i for table in tables for i in table["id"].to_pylist()) == [2, 3, 4]
+    assert any("country" not in table.column_names for table in tables), "a file from before"
+    nothing = catalog.published_files(wider, "2026-11-22")
+    assert nothing is not None and nothing.uris == ()
+
+
+def _read(s3: Any, uri: str) -> pa.Table:
+    bucket, key = uri.removeprefix("s3://").split("/", 1)
+    return pq.read_table(io.BytesIO(s3.get_object(Bucket=bucket, Key=key)["Body"].read()))
+
+
+def test_files_that_do_not_tell_what_is_published_are_not_given_out(
+    catalog: IcebergCatalog, judged: Judged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = contract()
+    catalog.publish(of, judged(of, {landed("a.csv"): [1]}), NOTHING)
+    table = catalog.table(of)
+    assert table is not None
+    (task,) = table.scan().plan_files()
+    # As a table looks in which another engine has deleted rows by position.
+    task.delete_files.add(task.file)
+    monkeypatch.setattr(DataScan, "plan_files", lambda _: [task])
+    with pytest.raises(PublishedDeletesError, match=r"OPTIMIZE .*orders REWRITE DATA"):
+        catalog.published_files(of, PARTITION)
 
 
 def test_the_resource_gives_the_catalog_of_its_settings(settings: Settings) -> None:

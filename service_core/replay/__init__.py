@@ -1,0 +1,1 @@
+"""Replays: any part of what has landed, worked on once more, by the very same assets."""
