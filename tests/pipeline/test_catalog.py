@@ -9,8 +9,9 @@ from __future__ import annotations
 import io
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -405,6 +406,16 @@ def test_eight_batches_of_one_object_at_once_leave_the_rows_of_one(
     assert len(left) == 2 and left[1] == left[0] + 100
 
 
+@contextmanager
+def handling(client: Any, event: str, handler: Callable[..., Any]) -> Iterator[None]:
+    """A handler of a client that the whole process shares."""
+    client.meta.events.register(event, handler)
+    try:
+        yield
+    finally:
+        client.meta.events.unregister(event, handler)
+
+
 def test_a_commit_whose_answer_is_lost_is_found_and_not_made_twice(
     catalog: IcebergCatalog, judged: Judged, settings: Settings
 ) -> None:
@@ -420,8 +431,8 @@ def test_a_commit_whose_answer_is_lost_is_found_and_not_made_twice(
             sent.append(glue._endpoint.http_session.send(request))
             raise ReadTimeoutError(endpoint_url="https://glue")
 
-    glue.meta.events.register("before-send.glue.UpdateTable", lose)
-    done = catalog.publish(of, judged(of, {landed("b.csv"): [2]}), NOTHING)
+    with handling(glue, "before-send.glue.UpdateTable", lose):
+        done = catalog.publish(of, judged(of, {landed("b.csv"): [2]}), NOTHING)
     assert sent[0].status_code == 200
     assert not done.committed and done.snapshot_id is not None
     assert ids(IcebergCatalog(settings), of) == [1, 2]
@@ -438,8 +449,10 @@ def test_a_catalog_that_never_answers_is_given_up_with_a_sentence(
     def lost(**_: Any) -> None:
         raise ReadTimeoutError(endpoint_url="https://glue")
 
-    catalog._catalog().glue.meta.events.register("before-call.glue.UpdateTable", lost)
-    with pytest.raises(PublicationConflictError, match="Publish it again"):
+    with (
+        handling(catalog._catalog().glue, "before-call.glue.UpdateTable", lost),
+        pytest.raises(PublicationConflictError, match="Publish it again"),
+    ):
         catalog.publish(of, judged(of, {landed("b.csv"): [2]}), NOTHING)
     assert ids(catalog, of) == [1]
 
@@ -646,9 +659,11 @@ def test_a_commit_takes_few_requests(catalog: IcebergCatalog, judged: Judged) ->
         calls.append(model.name)
 
     glue = catalog._catalog()
-    glue.glue.meta.events.register("before-call.glue", count)
-    glue.io._s3.meta.events.register("before-call.s3", count)
-    catalog.publish(of, verdict, NOTHING)
+    with (
+        handling(glue.glue, "before-call.glue", count),
+        handling(glue.io._s3, "before-call.s3", count),
+    ):
+        catalog.publish(of, verdict, NOTHING)
     # And one by Arrow, for the staged file's footer.
     assert calls == ["GetTable", "PutObject", "PutObject", "GetTable", "PutObject", "UpdateTable"]
 
