@@ -220,8 +220,8 @@ def up(port: int, aws_port: int, sensor_seconds: int) -> None:
 def bootstrap_command() -> None:
     """Create what the platform stands on, in the AWS that the environment names.
 
-    Buckets, ledger table, event bus, topic and Glue database; what is there already stays as it
-    is, so the command can be repeated. .env.example lists the variables.
+    Buckets, ledger table, event bus, topic, Glue database, Glue job and state machine; what is
+    there already stays as it is, so the command can be repeated. .env.example lists the variables.
 
     \b
     Example:
@@ -238,12 +238,14 @@ def bootstrap_command() -> None:
         bootstrap(settings, clients(settings))
     except (BootstrapError, BotoCoreError, ClientError) as problem:
         _fail(f"AWS could not be prepared: {problem}", SYSTEM_FAILED)
-    for zone in Zone:
-        click.echo(f"bucket   {settings.bucket(zone)}")
+    for bucket in (*map(settings.bucket, Zone), settings.artifacts_bucket):
+        click.echo(f"bucket   {bucket}")
     click.echo(f"ledger   {settings.ledger_table}")
     click.echo(f"bus      {settings.event_bus}")
     click.echo(f"topic    {settings.alerts_topic}")
     click.echo(f"database {settings.database}")
+    click.echo(f"job      {settings.glue_job}")
+    click.echo(f"machine  {settings.state_machine}")
 
 
 @main.command()

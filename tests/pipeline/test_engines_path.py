@@ -45,10 +45,10 @@ def curated(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("engine", [Engine.SPARK, Engine.GLUE])
-def test_a_landed_file_is_published_alike_by(
-    engine: Engine, by_engine: Callable[..., Lake], orders_contract: Contract
+def test_a_landed_file_is_published_alike_by_spark(
+    by_engine: Callable[..., Lake], orders_contract: Contract
 ) -> None:
+    engine = Engine.SPARK
     lake = by_engine(orders_contract, engine)
     lake.land("orders_1.csv", BODY)
     (result,) = lake.run_all()
@@ -88,12 +88,19 @@ def test_shipments_go_through_the_state_machine_as_their_contract_says(
     assert "CurateOnGlue" in states
 
 
-def test_real_flights_go_through_glue(by_engine: Callable[..., Lake], tmp_path: Path) -> None:
-    lake = by_engine(load_contract(ROOT / "contracts" / "flights.yaml"), Engine.GLUE)
+def test_flights_above_their_contracts_threshold_go_to_glue_by_themselves(
+    make_lake: Callable[..., Lake], tmp_path: Path
+) -> None:
+    flights = load_contract(ROOT / "contracts" / "flights.yaml")
+    lake = make_lake(flights, engine_threshold_bytes=1024)
     days = cut_days(tmp_path, month=2)[:2]
     for day in days:
         lake.land(day.path.name, day.path.read_bytes(), partition=days[0].day.isoformat())
     (result,) = lake.run_all()
     assert result.success
     assert len(lake.published()) == sum(day.rows for day in days)
-    assert curated(result)["engine_seconds"] > 0
+    shown = curated(result)
+    assert shown["engine_chosen_because"].endswith("above the contract's threshold of 1 KiB.")
+    assert shown["engine"] == Engine.GLUE and shown["engine_seconds"] > 0
+    estimates = {record.data["engine"]: record.data for record in shown["estimates"].records}
+    assert estimates["glue"]["cost"] > estimates["in_process"]["cost"] > 0
