@@ -12,7 +12,6 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow as pa
@@ -43,8 +42,6 @@ if TYPE_CHECKING:
     from resources.glue_tables import GlueTables
     from resources.table_change import Hit, Workshop
     from resources.table_io import TableFileIO
-    from resources.table_rollback import Plan
-    from resources.table_shares import RollbackWorkshop
 
 _T = TypeVar("_T")
 
@@ -387,9 +384,10 @@ class IcebergCatalog:
         """
         from resources.table_rollback import plan_rollback
         from resources.table_shares import RollbackWorkshop
+        from resources.table_undoing import undo, undone_before, undone_by
 
         workshop = RollbackWorkshop(self._location(contract))
-        wanted = frozenset(batches)
+        wanted, name = frozenset(batches), self.table_name(contract)
         deadline = time.monotonic() + self._patience
         wait = _FIRST_WAIT_SECONDS
         while True:
@@ -398,13 +396,14 @@ class IcebergCatalog:
             # Of those that are not there any more, the ledger has to know.
             now = wanted & {commit.batch_id for commit in past.commits} - past.undone
             if table is None or not now:
-                return self._undone_before(contract, table, past, wanted)
+                return undone_before(name, table, past, wanted)
             plan = plan_rollback(table, contract, now, memory)
-            undone = self._undone(contract, table, plan, now, wanted - now)
+            undone = undone_by(name, table, plan, now, wanted - now)
             if dry_run:
                 return undone
             try:
-                return self._undo(table, plan, undone, workshop, run_id, replay_id)
+                said = rollback_summary(undone, run_id, replay_id)
+                return undo(table, plan, undone, workshop, said, self._settle)
             except _NotSettledError as unsettled:
                 if time.monotonic() + wait > deadline:
                     raise PublicationConflictError(
@@ -413,98 +412,6 @@ class IcebergCatalog:
                     ) from unsettled
                 time.sleep(random.uniform(0, wait))
                 wait = min(wait * 2, _LONGEST_WAIT_SECONDS)
-
-    def _undo(
-        self,
-        table: Table,
-        plan: Plan,
-        undone: Undone,
-        workshop: RollbackWorkshop,
-        run_id: str,
-        replay_id: str | None,
-    ) -> Undone:
-        """Commit a plan against the reading of the table that it was made from.
-
-        Raises:
-            _NotSettledError: somebody else came first, or there was no answer.
-        """
-        from resources.table_files import describe
-
-        new = [
-            (piece, written)
-            for make, pieces in ((workshop.without, plan.out), (workshop.only, plan.back))
-            for piece in pieces
-            if (written := make(table, piece, piece.shares[0].partition)) is not None
-        ]
-        transaction = table.transaction()
-        update = transaction.update_snapshot(
-            snapshot_properties=rollback_summary(undone, run_id, replay_id)
-        )
-        # Without anything to change, the snapshot is there for its summary.
-        producer = update.overwrite() if plan.out else update.fast_append()
-        for piece, file in new:
-            producer.append_data_file(
-                describe(transaction.table_metadata, file, piece.shares[0].partition)
-            )
-        for piece in plan.out:
-            producer.delete_data_file(piece.task.file)
-        self._settle(lambda: (producer.commit(), transaction.commit_transaction()))
-        workshop.discard(table, frozenset(file.uri for _, file in new))
-        return replace(
-            undone,
-            snapshot_id=producer.snapshot_id,
-            committed=True,
-            metadata_location=table.metadata_location,
-        )
-
-    def _undone(
-        self,
-        contract: Contract,
-        table: Table,
-        plan: Plan,
-        now: frozenset[str],
-        before: frozenset[str],
-    ) -> Undone:
-        out, back = plan.shares_out, plan.shares_back
-        return Undone(
-            snapshot_id=None,
-            committed=False,
-            batches=tuple(sorted(now)),
-            before=tuple(sorted(before)),
-            undone=plan.history.undone | now,
-            out=out,
-            back=back,
-            kept_out=plan.kept_out,
-            rows_out=sum(share.rows for share in out),
-            rows_back=sum(share.rows for share in back),
-            table=self.table_name(contract),
-            metadata_location=table.metadata_location,
-        )
-
-    def _undone_before(
-        self, contract: Contract, table: Table | None, past: History, wanted: frozenset[str]
-    ) -> Undone:
-        """What is to be said of batches that have all been undone before."""
-        by = {(past.rolled_back or {}).get(batch_id) for batch_id in wanted} - {None}
-        said = [
-            snapshot.summary
-            for snapshot in (table.metadata.snapshots if table is not None else ())
-            if snapshot.snapshot_id in by and snapshot.summary is not None
-        ]
-        return Undone(
-            snapshot_id=max((s for s in by if s is not None), default=None),
-            committed=False,
-            batches=(),
-            before=tuple(sorted(wanted)),
-            undone=past.undone,
-            out=(),
-            back=(),
-            kept_out=(),
-            rows_out=sum(int(one[SUMMARY_ROWS_REMOVED] or 0) for one in said),
-            rows_back=sum(int(one[SUMMARY_ROWS_ADDED] or 0) for one in said),
-            table=self.table_name(contract),
-            metadata_location=None if table is None else table.metadata_location,
-        )
 
     def _settle(self, commit: Callable[[], object]) -> None:
         from botocore.exceptions import BotoCoreError, ClientError

@@ -401,7 +401,7 @@ def _events(done: RolledBack, run: Run) -> list[Event]:
             detail={
                 "table": undone.table,
                 # A string: as a JSON number it would lose its last digits in many a reader.
-                "snapshot_id": str(undone.snapshot_id),
+                "snapshot_id": str(undone.snapshot_id or ""),
                 "batches": len(done.partitions),
                 "rows_removed": undone.rows_out,
                 "rows_restored": undone.rows_back,
@@ -432,7 +432,7 @@ def _audit(done: RolledBack, store: ObjectStore, run: Run) -> None:
             "it came back.",
             detail={
                 "rollback": run.id,
-                "snapshot_id": str(undone.snapshot_id),
+                "snapshot_id": str(undone.snapshot_id or ""),
                 "batches": sorted(done.partitions),
             },
         ),

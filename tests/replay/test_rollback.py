@@ -48,6 +48,7 @@ def test_the_middle_batch_goes_and_the_commits_after_it_survive(undoing: Undoing
     assert undoing.lake.run_all() == []
 
 
+@pytest.mark.slow
 def test_a_batch_that_was_rolled_back_is_not_published_again_but_may_be_replayed(
     undoing: Undoing,
 ) -> None:
@@ -70,6 +71,7 @@ def test_a_batch_that_was_rolled_back_is_not_published_again_but_may_be_replayed
     assert entry.state is State.PUBLISHED and entry.batch_id != batch
 
 
+@pytest.mark.slow
 def test_an_overwritten_key_gets_its_version_before_back(undoing: Undoing) -> None:
     before = undoing.publish("orders_1.csv", orders([1, 2, 3]))
     undoing.publish("orders_2.csv", orders([7]))
@@ -129,6 +131,7 @@ def test_undoing_a_chain_from_its_end_gives_the_same(undoing: Undoing) -> None:
     assert states == {State.ROLLED_BACK}
 
 
+@pytest.mark.slow
 def test_a_replay_of_several_batches_and_partitions_is_undone_in_one_snapshot(
     undoing: Undoing,
 ) -> None:
@@ -219,6 +222,7 @@ def test_a_table_of_text_is_rolled_back_alike(
     assert undoing.entries()["orders_1.csv"].state is State.ROLLED_BACK
 
 
+@pytest.mark.slow
 def test_what_a_later_batch_has_put_in_quarantine_stays_there(
     undoing: Undoing, make_lake: Callable[..., Lake], orders_contract: Contract
 ) -> None:
@@ -316,6 +320,7 @@ def test_a_key_that_would_be_doubled_refuses_the_rollback(undoing: Undoing) -> N
     assert undoing.lake.published_ids() == ids([1, 2])
 
 
+@pytest.mark.slow
 def test_a_rollback_and_publishers_at_once_lose_and_double_nothing(undoing: Undoing) -> None:
     undoing.publish("orders_1.csv", orders([1, 2]))
     newer = undoing.publish("orders_1.csv", orders([3]))

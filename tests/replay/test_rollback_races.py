@@ -49,6 +49,7 @@ class Dying:
         return dies
 
 
+@pytest.mark.slow
 def test_dying_anywhere_and_running_again_ends_right(undoing: Undoing) -> None:
     points = [(call, end) for call in CALLS for end in ENDS]
     names = [f"orders_{10 + number}.csv" for number in range(len(points))]
