@@ -88,7 +88,7 @@ class Contest:
         batch: For ours.
         text: The same text as local files, for the other.
         folder: Where it writes.
-        services: The process of the embedded AWS.
+        tree: The processes of whichever job runs.
     """
 
     spark: Any
@@ -97,11 +97,11 @@ class Contest:
     s3: Any
     text: Path
     folder: Path
-    services: int | None
+    tree: Tree
     _turn: int = field(default=0)
 
-    def ours(self) -> tuple[float, dict[str, Any]]:
-        """Seconds, and what was counted."""
+    def ours(self) -> tuple[Cost, dict[str, Any]]:
+        """What it cost, and what was counted."""
         from service_core.curation.request import CurationRequest
         from service_core.layout import Zone, manifest_key
         from service_core.run import Run
@@ -120,27 +120,25 @@ class Contest:
             published=None,
             engine="spark",
         )
-        start = time.perf_counter()
-        verdict = curate_on_spark(self.spark, request, self.store, run)
-        seconds = time.perf_counter() - start
+        with self.tree.metered() as cost:
+            verdict = curate_on_spark(self.spark, request, self.store, run)
         reasons: Counter[str] = Counter()
         for finding in verdict.files[0].findings:
             reasons[f"{finding.code} {finding.column}"] += finding.count
         for zone in (Zone.DQ_RESULTS, Zone.CURATED, Zone.QUARANTINE):
             for key in list(self.store.keys(zone, "")):
                 self.s3.delete_object(Bucket=self.store.bucket(zone), Key=key)
-        return seconds, _summary(verdict.rows_read, verdict.rows_accepted, reasons)
+        return cost, _summary(verdict.rows_read, verdict.rows_accepted, reasons)
 
-    def by_hand(self, way: str) -> tuple[float, dict[str, Any]]:
+    def by_hand(self, way: str) -> tuple[Cost, dict[str, Any]]:
         """The same of the job written by hand."""
         out = self.folder / "by-hand"
         manifest = self.batch.manifest
         batch = {"id": manifest.batch_id, "key": manifest.objects[0].key}
-        start = time.perf_counter()
-        verdict = curate_by_hand(self.spark, way, str(self.text), str(out), batch)
-        seconds = time.perf_counter() - start
+        with self.tree.metered() as cost:
+            verdict = curate_by_hand(self.spark, way, str(self.text), str(out), batch)
         shutil.rmtree(out)
-        return seconds, _summary(verdict["rows"], verdict["accepted"], verdict["reasons"])
+        return cost, _summary(verdict["rows"], verdict["accepted"], verdict["reasons"])
 
 
 def _summary(rows: int, accepted: int, reasons: Mapping[str, int]) -> dict[str, Any]:
@@ -203,42 +201,58 @@ def contest(rows: int, memory: str) -> Iterator[Contest]:
         )
         try:
             batch = Batch(contract, manifest, record)
-            yield Contest(spark, batch, store, client("s3"), text, folder, aws.pid)
+            yield Contest(spark, batch, store, client("s3"), text, folder, Tree(aws.pid))
         finally:
             spark.stop()
 
 
-# --- Memory --------------------------------------------------------------------------------------
+# --- What it costs -------------------------------------------------------------------------------
 
 
-class TreeWatch:
-    """The most memory that this process and those it started have at one time; those of the
-    embedded AWS are left out."""
+@dataclass
+class Cost:
+    """Seconds of a job: by the clock, and of CPU in all its processes."""
+
+    wall: float = 0.0
+    cpu: float = 0.0
+
+
+class Tree:
+    """This process and those that it started, but for the embedded AWS, which is a service."""
 
     def __init__(self, without: int | None) -> None:
-        self.peak_mb = 0.0
         self._without = without
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> TreeWatch:
-        self._thread.start()
-        return self
+    @contextlib.contextmanager
+    def metered(self) -> Iterator[Cost]:
+        """What passes while it is open."""
+        cost, start, used = Cost(), time.perf_counter(), self._cpu()
+        yield cost
+        cost.wall, cost.cpu = time.perf_counter() - start, self._cpu() - used
 
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[list[float]]:
+        """The MiB of all processes together, five times a second."""
+        sizes: list[float] = []
+        done = threading.Event()
 
-    def _watch(self) -> None:
-        while not self._done.wait(0.2):
-            self.peak_mb = max(self.peak_mb, sum(map(_size_mb, self._tree())))
+        def watch() -> None:
+            while not done.wait(0.2):
+                sizes.append(sum(map(_size_mb, self._pids())))
 
-    def _tree(self) -> list[int]:
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield sizes
+        finally:
+            done.set()
+            thread.join()
+
+    def _pids(self) -> list[int]:
         children: dict[int, list[int]] = {}
         for stat in Path("/proc").glob("[0-9]*/stat"):
             with contextlib.suppress(OSError):
-                parent = int(stat.read_text().rpartition(")")[2].split()[1])
-                children.setdefault(parent, []).append(int(stat.parent.name))
+                children.setdefault(int(_fields(stat)[1]), []).append(int(stat.parent.name))
         found, waiting = [], [os.getpid()]
         while waiting:
             pid = waiting.pop()
@@ -246,6 +260,19 @@ class TreeWatch:
                 found.append(pid)
                 waiting += children.get(pid, [])
         return found
+
+    def _cpu(self) -> float:
+        ticks = 0
+        for pid in self._pids():
+            with contextlib.suppress(OSError):
+                # With what its own children used that have ended.
+                ticks += sum(map(int, _fields(Path(f"/proc/{pid}/stat"))[11:15]))
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _fields(stat: Path) -> list[str]:
+    """What follows a process's name, which may hold anything."""
+    return stat.read_text().rpartition(")")[2].split()
 
 
 def _size_mb(pid: int) -> float:
@@ -277,24 +304,26 @@ def main() -> None:
     ways = options.way or ["cached"]
 
     with contest(options.rows, options.memory) as held:
-        with TreeWatch(without=held.services) as watch:
+        with held.tree.watched() as sizes:
             held.ours()
             _, wanted = held.ours()
-        print(f"{wanted}, peak {watch.peak_mb:.0f} MiB", file=sys.stderr)
+        print(f"{wanted}, peak {max(sizes):.0f} MiB", file=sys.stderr)
         for way in ways:
             _, found = held.by_hand(way)
             if found != wanted:
                 raise SystemExit(f"The jobs did not do the same work: {found} by hand ({way}).")
-        seconds: dict[str, list[float]] = {"ours": [], **{way: [] for way in ways}}
+        costs: dict[str, list[Cost]] = {"ours": [], **{way: [] for way in ways}}
         for turn in range(1, options.repeats + 1):
-            for name, its in seconds.items():
+            for name, its in costs.items():
                 its.append((held.ours() if name == "ours" else held.by_hand(name))[0])
-                print(f"  {turn}/{options.repeats} {name}: {its[-1]:.2f} s", file=sys.stderr)
-    medians = {name: statistics.median(its) for name, its in seconds.items()}
-    by_hand = min(medians[way] for way in ways)
-    print(f"medians: { {n: round(s, 2) for n, s in medians.items()} }", file=sys.stderr)
-    ratio = round(medians["ours"] / by_hand, 2)
-    print(json.dumps({"wall_ratio": ratio, "peak_mb": round(watch.peak_mb)}))
+                print(
+                    f"  {turn}/{options.repeats} {name}: wall {its[-1].wall:.2f} s, "
+                    f"cpu {its[-1].cpu:.2f} s",
+                    file=sys.stderr,
+                )
+    walls = {name: statistics.median(cost.wall for cost in its) for name, its in costs.items()}
+    ratio = round(walls["ours"] / min(walls[way] for way in ways), 2)
+    print(json.dumps({"wall_ratio": ratio, "peak_mb": round(max(sizes))}))
 
 
 if __name__ == "__main__":

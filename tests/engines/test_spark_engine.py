@@ -49,7 +49,7 @@ A, B = landed("a.csv"), landed("b.csv")
 _SMALL = Sizes(span=2_500, least=1, tiny=1, here=-1)
 _SHUFFLED = replace(_SMALL, hashed_keys=1)
 #: Tests about keys, which are compared in two ways.
-_OF_KEYS = ("key", "duplicate", "unique", "replace", "judged")
+_OF_KEYS = ("_key", "duplicate", "uniqueness")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -181,7 +181,7 @@ def test_a_huge_row_group_that_says_one_thing_over_and_over_is_no_trouble(
     desk: SparkDesk,
 ) -> None:
     """All rows go to one task and all keys to one value: neither is collected in memory whole."""
-    desk.sizes = replace(desk.sizes, here=0, hashed_keys=1)
+    desk.sizes = Sizes(hashed_keys=1)
     rows = [row(1, quantity=str(n % 7)) for n in range(500_000)]
     verdict = desk.curate(desk.deliver(orders(), {A: rows}, row_group_rows=len(rows)))
     typed = len(rows) - -(-len(rows) // 7)
