@@ -15,6 +15,14 @@ ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
 
+#: As on a machine that is set up, but for Spark; whatever is installed where the tests run.
+AS_BEFORE_SPARK = (
+    "--dry-run",
+    "--assume-old=.venv/.installed",
+    "--what-if=requirements/spark.txt",
+)
+
+
 def make(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     # `make test` runs these tests, and its own flags are not meant for the make inside.
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
@@ -64,7 +72,7 @@ def test_once_is_passed_on_only_when_it_is_asked_for(once: str, expected: bool) 
 
 
 def test_an_engine_is_passed_on_and_brings_what_it_needs() -> None:
-    done = make("--dry-run", "--assume-old=.venv/.installed", "demo", "ENGINE=spark")
+    done = make(*AS_BEFORE_SPARK, "demo", "ENGINE=spark")
 
     assert "lakegate demo" in done.stdout
     assert "--engine spark" in done.stdout
@@ -82,7 +90,7 @@ def test_the_demo_of_itself_needs_neither_spark_nor_java() -> None:
 
 
 def test_the_tests_provide_for_spark_and_java_by_themselves() -> None:
-    done = make("--dry-run", "--assume-old=.venv/.installed", "test")
+    done = make(*AS_BEFORE_SPARK, "test")
 
     commands = done.stdout
     assert "--no-deps -r requirements/spark.txt" in commands
