@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from service_core.spark.job import curate_on_spark, judge_on_spark
+    from service_core.spark.job import curate_on_spark, judge_on_spark, requested_batch
 
-__all__ = ["curate_on_spark", "judge_on_spark"]
+__all__ = ["curate_on_spark", "judge_on_spark", "requested_batch"]
 
 
 def __getattr__(name: str) -> Any:
