@@ -118,7 +118,8 @@ def test_bootstrap_may_be_repeated_and_raced(settings: Settings) -> None:
     assert table["ItemCount"] == 1
     assert table["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"
     assert made("events").describe_event_bus(Name=fresh.event_bus)["Name"] == fresh.event_bus
-    topics = [t["TopicArn"] for t in made("sns").list_topics()["Topics"]]
+    pages = made("sns").get_paginator("list_topics").paginate()
+    topics = [topic["TopicArn"] for page in pages for topic in page["Topics"]]
     assert sum(arn.endswith(f":{fresh.alerts_topic}") for arn in topics) == 1
     assert made("glue").get_database(Name=fresh.database)["Database"]["Name"] == fresh.database
 

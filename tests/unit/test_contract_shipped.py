@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from service_core.contract import Contract, check_names, load_contracts
-from service_core.contract.model import FileFormat, FilePolicy, LogicalType
+from service_core.contract.model import Engine, FileFormat, FilePolicy, LogicalType
 
 FOLDER = Path(__file__).parents[2] / "contracts"
 
@@ -18,8 +18,9 @@ def contracts() -> dict[str, Contract]:
     return {contract.dataset: contract for contract in load_contracts(FOLDER)}
 
 
-def test_three_data_sets_ship(contracts: dict[str, Contract]) -> None:
-    assert set(contracts) == {"orders", "customers", "flights"}
+def test_four_data_sets_ship(contracts: dict[str, Contract]) -> None:
+    assert set(contracts) == {"orders", "customers", "flights", "shipments"}
+    assert contracts["shipments"].engine is Engine.STEP_FUNCTIONS
 
 
 def test_orders_are_csv_files_that_may_not_be_late(contracts: dict[str, Contract]) -> None:
