@@ -202,12 +202,15 @@ class _Judgement:
 
     def _on_spark(self, request: CurationRequest, spark: SparkResource) -> Mapping[str, Any]:
         from service_core.spark import curate_on_spark
+        from service_core.spark.crew import TaskFailedError
 
         try:
-            session = spark.session(self.work.run.scratch)
+            session = spark.session()
             curate_on_spark(session, request, self.work.store, self.work.run)
         except (SparkUnavailableError, RequestError) as refused:
             raise RemoteRunFailed(str(refused), retryable=False) from refused
+        except TaskFailedError as failed:
+            raise RemoteRunFailed(str(failed)) from failed
         of = session.sparkContext
         return {"spark_master": of.master, "spark_application": of.applicationId}
 

@@ -6,6 +6,10 @@ it is told how.
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,11 +36,8 @@ class SparkResource(SettingsResource):
 
     spark_config: dict[str, str] = Field(default_factory=dict)
 
-    def session(self, scratch: Path) -> SparkSession:
+    def session(self) -> SparkSession:
         """The session of this process, started where there is none yet.
-
-        Args:
-            scratch: Where a Spark on this machine may spill.
 
         Raises:
             SparkUnavailableError: Spark is not installed, or there is no Java that runs it.
@@ -51,12 +52,26 @@ class SparkResource(SettingsResource):
         from service_core.spark.java import JavaMissingError
         from service_core.spark.session import local_settings, spark_environment
 
-        master = self.settings().spark_master
+        settings = self.settings()
+        master = settings.spark_master
         named = {**({"spark.master": master} if master else {}), **self.spark_config}
         local = named.get("spark.master", "local").startswith("local")
         try:
             with spark_environment():
-                config = {**local_settings(scratch), **named} if local else named
+                config = (
+                    {**local_settings(_spill_folder(settings.scratch)), **named} if local else named
+                )
                 return LazyPySparkResource(spark_config=config).spark_session
         except JavaMissingError as missing:
             raise SparkUnavailableError(str(missing)) from missing
+
+
+@lru_cache(maxsize=1)
+def _spill_folder(scratch: Path | None) -> Path:
+    """Where a Spark of this process may spill: it outlives the step that started it, and so must
+    the folder."""
+    if scratch is not None:
+        scratch.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="lakegate-spark-", dir=scratch))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder

@@ -25,18 +25,16 @@ from service_core.curation.workbench import Divided, RowsJudged
 from service_core.layout import Zone
 from service_core.ports import ObjectStore, PublishedFiles
 from service_core.spark.crew import Crew
+from service_core.spark.errand import Errand
 from service_core.spark.key_shuffle import counted_values, repeated_hashes
+from service_core.spark.key_tasks import Held, Values, suspect_rows
 from service_core.spark.spans import Piece, Sizes, Span, bundles, spans
 from service_core.spark.tasks import (
-    Errand,
-    Held,
-    Values,
     divert_span,
     judge_span,
     measure_pieces,
     requarantine,
     restage,
-    suspect_rows,
 )
 from service_core.validation.record import StagedFile
 

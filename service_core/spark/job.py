@@ -24,9 +24,9 @@ from service_core.run import Run
 from service_core.s3_store import split_uri
 from service_core.spark.bench import SparkBench
 from service_core.spark.crew import Crew
+from service_core.spark.errand import Errand
 from service_core.spark.reach import Reach
 from service_core.spark.spans import SIZES, Sizes
-from service_core.spark.tasks import Errand
 from service_core.validation.stored import read_record
 from service_core.verdict import Verdict
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from service_core.curation.key_watch import Key
 from service_core.spark.crew import Crew
+from service_core.spark.errand import Errand
+from service_core.spark.key_tasks import Held, Values, hash_rows, value_rows
 from service_core.spark.spans import Piece
-from service_core.spark.tasks import Errand, Held, Values, hash_rows, value_rows
 
 if TYPE_CHECKING:
     import numpy

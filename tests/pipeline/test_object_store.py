@@ -256,6 +256,23 @@ def test_of_several_that_write_once_one_is_told_so(object_store: S3ObjectStore) 
     assert object_store.read(Zone.MANIFESTS, "m.json") == str(told.index(True)).encode()
 
 
+def test_what_nothing_names_is_removed_but_never_from_raw(
+    object_store: S3ObjectStore, raw: str, s3: Any
+) -> None:
+    keys = [f"a/{number:05d} #?+é" for number in range(1_100)]
+    for key in keys[:3]:
+        object_store.write(Zone.CURATED, key, b"x")
+    object_store.write(Zone.CURATED, "b", b"kept")
+    # More than one request takes, most of them not there.
+    object_store.remove(Zone.CURATED, iter(keys))
+    assert list(object_store.keys(Zone.CURATED, "")) == ["b"]
+    object_store.remove(Zone.CURATED, [])
+    s3.put_object(Bucket=raw, Key="k", Body=b"x")
+    with pytest.raises(ValueError, match="Nothing is ever removed from the raw bucket"):
+        object_store.remove(Zone.RAW, ["k"])
+    assert [o.key for o in object_store.list_versions("").objects] == ["k"]
+
+
 @pytest.mark.parametrize("uri", ["", "s3://", "s3://bucket", "s3://bucket/", "/tmp/x", "s3:///k"])
 def test_a_uri_that_names_no_object_is_refused(uri: str) -> None:
     with pytest.raises(ValueError, match="expected s3://bucket/key"):
