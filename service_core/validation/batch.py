@@ -64,8 +64,11 @@ def validate_batch(
     files: list[FileValidation] = []
     try:
         with ThreadPoolExecutor(_READERS, thread_name_prefix="validation") as pool:
-            for window in _windows(manifest.objects):
-                files += _validate_window(contract, window, store, ledger, run, writing, pool)
+            if manifest.given_up is not None:
+                files = [_given_up(manifest.objects[0], manifest.given_up)]
+            else:
+                for window in _windows(manifest.objects):
+                    files += _validate_window(contract, window, store, ledger, run, writing, pool)
             parts, malformed = writing.finish()
             _conserved(files, parts, malformed)
             files = [
@@ -93,6 +96,15 @@ def validate_batch(
     moves = [_move(f) for f in files if f.accepted or f.published_by is None]
     ledger.move(manifest.batch_id, moves, run_id=run.id, at=run.clock())
     return record
+
+
+def _given_up(source_object: SourceObject, because: str) -> FileValidation:
+    """A file that is refused without being read, for whoever read it has died of it."""
+    return FileValidation(
+        source_object=source_object,
+        accepted=False,
+        findings=(against_file(ReasonCode.PROCESSING_FAILURE, because),),
+    )
 
 
 def _conserved(

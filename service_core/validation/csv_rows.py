@@ -24,6 +24,7 @@ from service_core.canonical import (
 )
 from service_core.contract.model import Contract
 from service_core.reasons import ReasonCode
+from service_core.validation.arrays import repeated, whole_numbers
 from service_core.validation.columns import Layout
 from service_core.validation.content import Content
 from service_core.validation.header import Head, dialect_of
@@ -190,9 +191,9 @@ class DelimitedReader:
             for position in layout.positions
         ]
         arrays.append(_extra(table, layout))
-        arrays.append(_repeated([(p.object_id, len(p.ordinals)) for p in pieces]))
-        arrays.append(_whole(_joined([p.ordinals for p in pieces])))
-        arrays.append(_whole(_joined([p.lines for p in pieces])))
+        arrays.append(repeated([(p.object_id, len(p.ordinals)) for p in pieces]))
+        arrays.append(whole_numbers(_joined([p.ordinals for p in pieces])))
+        arrays.append(whole_numbers(_joined([p.lines for p in pieces])))
         assert self._names[-4:] == [EXTRA, SOURCE_OBJECT_ID, SOURCE_ROW, SOURCE_LINE]
         return pa.Table.from_arrays(arrays, names=self._names)
 
@@ -301,29 +302,6 @@ def _extra(table: pa.Table, layout: Layout) -> pa.Array:
         [encode(dict(zip(names, row, strict=True))).decode() for row in zip(*columns, strict=True)],
         pa.string(),
     )
-
-
-# `pa.array` imports pandas wherever that is installed, for seconds; buffers do without.
-
-
-def _repeated(runs: list[tuple[str, int]]) -> pa.DictionaryArray:
-    """Each text as many times as it is to stand there."""
-    places = {text: place for place, text in enumerate(dict.fromkeys(text for text, _ in runs))}
-    texts = [text.encode() for text in places]
-    offsets = np.cumsum([0, *(len(text) for text in texts)], dtype=np.int32)
-    dictionary = pa.StringArray.from_buffers(
-        len(texts), pa.py_buffer(offsets), pa.py_buffer(b"".join(texts))
-    )
-    codes = np.array([places[text] for text, _ in runs], dtype=np.int32)
-    indices = np.repeat(codes, [count for _, count in runs])
-    return pa.DictionaryArray.from_arrays(
-        pa.Array.from_buffers(pa.int32(), len(indices), [None, pa.py_buffer(indices)]), dictionary
-    )
-
-
-def _whole(numbers: npt.NDArray[np.int64]) -> pa.Array:
-    buffer = pa.py_buffer(np.ascontiguousarray(numbers, dtype=np.int64))
-    return pa.Array.from_buffers(pa.int64(), len(numbers), [None, buffer])
 
 
 def _joined(arrays: list[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:

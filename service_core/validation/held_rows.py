@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from service_core.canonical import MALFORMED_SCHEMA, canonical_schema
-from service_core.contract.model import Contract
 from service_core.drift import Drift
 from service_core.validation.parts import TableSpool
 
@@ -14,15 +12,15 @@ class HeldRows:
     """What one file gave.
 
     Attributes:
-        rows: Canonical text.
+        rows: Canonical text, the source object's id as a dictionary.
         malformed: Rows without shape.
         rows_read: Records found, of both kinds.
         drift: What was found on the way.
     """
 
-    def __init__(self, contract: Contract, scratch: Path, object_id: str) -> None:
-        self.rows = TableSpool(canonical_schema(contract), scratch / f"{object_id}.rows")
-        self.malformed = TableSpool(MALFORMED_SCHEMA, scratch / f"{object_id}.malformed")
+    def __init__(self, scratch: Path, object_id: str) -> None:
+        self.rows = TableSpool(scratch / f"{object_id}.rows")
+        self.malformed = TableSpool(scratch / f"{object_id}.malformed")
         self.rows_read = 0
         self.drift: tuple[Drift, ...] = ()
 

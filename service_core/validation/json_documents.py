@@ -18,20 +18,17 @@ from service_core.validation.refusal import refuse
 _BLOCK = 2 * 1024 * 1024
 
 
-def json_lines(content: Content) -> Iterator[tuple[int, bytes, bool]]:
-    """Each line that is not blank: its number, its text, and whether to decode it carefully."""
-    line, rest = 1, b""
+def line_blocks(content: Content) -> Iterator[bytes]:
+    """The file in blocks of whole lines, each block's last line with its end."""
+    rest = b""
     for block in content.blocks(_BLOCK):
         text = rest + block
         end = text.rfind(b"\n") + 1
         rest = text[end:]
-        careful = suspicious(text[:end])
-        for found in text[:end].split(b"\n")[:-1]:
-            if found.strip(b" \t\r"):
-                yield line, found.rstrip(b"\r"), careful
-            line += 1
-    if rest.strip(b" \t\r"):
-        yield line, rest.rstrip(b"\r"), suspicious(rest)
+        if end:
+            yield text[:end]
+    if rest:
+        yield rest + b"\n"
 
 
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|["\[\]{},]', re.DOTALL)

@@ -11,21 +11,25 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
-from service_core.canonical import MALFORMED_SCHEMA, canonical_schema
+from service_core.canonical import MALFORMED_SCHEMA, SOURCE_ROW, canonical_schema
 from service_core.contract.model import Contract, DriftPolicy, FileFormat
 from service_core.drift import Drift, DriftKind, classify_names, match_names
 from service_core.reasons import ReasonCode
+from service_core.validation.arrays import Numbers, repeated, whole_numbers
 from service_core.validation.columns import refusals
 from service_core.validation.content import Content
 from service_core.validation.held_rows import HeldRows
-from service_core.validation.json_documents import array_elements, json_lines
+from service_core.validation.json_alike import Alike, AlikeReader, Lines
+from service_core.validation.json_documents import array_elements, line_blocks
 from service_core.validation.json_shape import Extracted, Shape, dotted
 from service_core.validation.json_values import (
     JsonMalformedError,
     decode_json,
     encode_json,
+    suspicious,
 )
 from service_core.validation.parts import malformed_table
 from service_core.validation.refusal import FileRefused, Tally, cut, refuse
@@ -50,7 +54,7 @@ def read_json(
     Raises:
         FileRefused: EMPTY; drift by policy; for an array, JSON_MALFORMED anywhere in it.
     """
-    held = HeldRows(contract, scratch, object_id)
+    held = HeldRows(scratch, object_id)
     try:
         _Reader(contract, object_id, tally, held).read(content)
     except BaseException:
@@ -79,22 +83,74 @@ class _Reader:
         self._objects = 0
 
     def read(self, content: Content) -> None:
-        array = self._contract.format.type is FileFormat.JSON_ARRAY
-        documents = array_elements(content) if array else json_lines(content)
-        ordinal = 0
-        for line, text, careful in documents:
-            ordinal += 1
-            self._document(ordinal, line, text, careful=careful, whole_file=array)
-            if len(self._ordinals) + len(self._malformed) >= _ROWS or self._bytes >= _BYTES:
-                self._flush()
-        if not ordinal:
+        if self._contract.format.type is FileFormat.JSON_ARRAY:
+            self._held.rows_read = self._read_array(content)
+        else:
+            self._held.rows_read = self._read_lines(content)
+        if not self._held.rows_read:
             raise refuse(ReasonCode.EMPTY, "the file holds no row")
-        self._flush()
-        self._held.rows_read = ordinal
         self._held.drift = self._drift()
         refused = refusals(d for d in self._held.drift if not _by_row(d))
         if refused:
             raise FileRefused(refused, self._held.drift)
+
+    def _read_array(self, content: Content) -> int:
+        ordinal = 0
+        for line, text, careful in array_elements(content):
+            ordinal += 1
+            self._document(ordinal, line, text, careful=careful, whole_file=True)
+            if self._full():
+                self._hold(self._decoded())
+        self._hold(self._decoded())
+        return ordinal
+
+    def _read_lines(self, content: Content) -> int:
+        """Blocks of lines: those that are alike by position, and the decoder for the others."""
+        reader = AlikeReader(self._shape)
+        ordinal, line = 0, 1
+        for text in line_blocks(content):
+            lines = Lines(text)
+            left = ~lines.blank()
+            rows = np.flatnonzero(left)
+            ordinals = np.full(len(lines.starts), -1, np.int64)
+            ordinals[rows] = np.arange(ordinal + 1, ordinal + 1 + len(rows))
+            alike = reader.cut(lines)
+            tables = [self._cut(found, ordinals, line) for found in alike]
+            for found in alike:
+                left[found.lines] = False
+            others = np.flatnonzero(left).tolist()
+            careful = bool(others) and suspicious(text)
+            for index in others:
+                self._document(
+                    int(ordinals[index]),
+                    line + index,
+                    lines.line(index).rstrip(b"\r"),
+                    careful=careful,
+                    whole_file=False,
+                )
+                if self._full():
+                    tables.append(self._decoded())
+            tables.append(self._decoded())
+            self._hold(_in_order(tables))
+            ordinal += len(rows)
+            line += len(lines.starts)
+        return ordinal
+
+    def _full(self) -> bool:
+        return len(self._ordinals) + len(self._malformed) >= _ROWS or self._bytes >= _BYTES
+
+    def _cut(self, found: Alike, ordinals: Numbers, line: int) -> pa.Table:
+        """The canonical rows of lines that were cut by position."""
+        rows = len(found.lines)
+        self._objects += rows
+        for column in found.columns:
+            self._shape.seen[column] = True
+        return self._canonical(
+            found.cells,
+            pa.nulls(rows, pa.string()),
+            whole_numbers(ordinals[found.lines]),
+            whole_numbers(found.lines + line),
+        )
 
     def _document(
         self, ordinal: int, line: int, text: bytes, *, careful: bool, whole_file: bool
@@ -191,22 +247,39 @@ class _Reader:
             kept |= found.misfits
         return encode_json(kept) if kept else None
 
-    def _flush(self) -> None:
+    def _decoded(self) -> pa.Table:
+        """The canonical rows of the documents decoded since the last time; what was malformed
+        among them is held."""
         if self._ordinals:
             columns = [list(c) for c in zip(*self._cells, strict=True)]
             self._shape.have_seen(columns)
-            texts = [*columns, self._extras, [self._object_id] * len(self._ordinals)]
-            arrays = [pa.array(values, pa.string()) for values in texts]
-            arrays += [pa.array(self._ordinals, pa.int64()), pa.array(self._lines, pa.int64())]
-            self._held.rows.add(
-                pa.Table.from_arrays(arrays, schema=canonical_schema(self._contract))
-            )
+        else:
+            columns = [[] for _ in self._contract.landed_columns]
+        table = self._canonical(
+            [pa.array(cells, pa.string()) for cells in columns],
+            pa.array(self._extras, pa.string()),
+            pa.array(self._ordinals, pa.int64()),
+            pa.array(self._lines, pa.int64()),
+        )
         if self._malformed:
             self._held.malformed.add(
                 malformed_table(MALFORMED_SCHEMA, self._object_id, self._malformed)
             )
         self._cells, self._extras, self._ordinals, self._lines = [], [], [], []
         self._malformed, self._bytes = [], 0
+        return table
+
+    def _canonical(
+        self, cells: list[pa.Array], extras: pa.Array, ordinals: pa.Array, lines: pa.Array
+    ) -> pa.Table:
+        ids = repeated([(self._object_id, len(ordinals))])
+        return pa.Table.from_arrays(
+            [*cells, extras, ids, ordinals, lines], names=canonical_schema(self._contract).names
+        )
+
+    def _hold(self, table: pa.Table) -> None:
+        if table.num_rows:
+            self._held.rows.add(table)
 
     def _drift(self) -> tuple[Drift, ...]:
         """What the whole file shows.
@@ -245,6 +318,14 @@ class _Reader:
             for index, rows in sorted(self._misshapen.items())
         ]
         return (*named, *shapes)
+
+
+def _in_order(tables: list[pa.Table]) -> pa.Table:
+    """The rows of a block as they stood in it."""
+    found = [table for table in tables if table.num_rows]
+    if len(found) <= 1:
+        return found[0] if found else tables[0]
+    return pa.concat_tables(found).sort_by(SOURCE_ROW)
 
 
 def _array_malformed(error: JsonMalformedError, text: bytes, line: int) -> FileRefused:

@@ -89,6 +89,19 @@ class Shape:
                 inner.text = inner.columns[0]
             self._mark_texts(inner)
 
+    def column_at(self, keys: Sequence[str]) -> int | None:
+        """The index of the column that takes the single value at a place; None where none does,
+        or where something else is taken on the way there."""
+        place = self._root
+        for key in keys:
+            if place.columns:
+                return None
+            inner = place.keys.get(key)
+            if inner is None:
+                return None
+            place = inner
+        return place.text if place.text >= 0 else None
+
     def have_seen(self, columns: Iterable[Sequence[str | None]]) -> None:
         """Notice the texts of whole columns."""
         for index, cells in enumerate(columns):

@@ -13,6 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -21,6 +22,7 @@ from service_core.contract.json_path import parse_json_path
 from service_core.contract.model import Column, Contract, DriftPolicy, LogicalType
 from service_core.drift import Drift, DriftKind
 from service_core.reasons import ReasonCode
+from service_core.validation.arrays import repeated, whole_numbers
 from service_core.validation.columns import REFUSING, Layout, layout_by_name, refusals
 from service_core.validation.content import Content
 from service_core.validation.held_rows import HeldRows
@@ -44,7 +46,7 @@ def read_parquet(
         FileRefused: MALFORMED_FILE or ENCODING where it cannot be read; EMPTY; HEADER_DUPLICATE;
             drift by policy.
     """
-    held = HeldRows(contract, scratch, object_id)
+    held = HeldRows(scratch, object_id)
     try:
         _read(contract, object_id, content, tally, held)
     except BaseException:
@@ -200,11 +202,11 @@ class _BatchReader:
             [
                 *texts,
                 pa.array([encode_json(e) if e else None for e in extras], pa.string()),
-                pa.repeat(pa.scalar(self._object_id, pa.string()), rows),
-                pa.array(range(first, first + rows), pa.int64()),
+                repeated([(self._object_id, rows)]),
+                whole_numbers(np.arange(first, first + rows)),
                 pa.nulls(rows, pa.int64()),
             ],
-            schema=canonical_schema(self._contract),
+            names=canonical_schema(self._contract).names,
         )
         self._held.rows.add(table if all(kept) else table.filter(pa.array(kept)))
 

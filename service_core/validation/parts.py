@@ -153,8 +153,7 @@ class TableSpool:
     """Tables of one file held back until the file is known to be acceptable: in memory first,
     then in scratch."""
 
-    def __init__(self, schema: pa.Schema, path: Path) -> None:
-        self._schema = schema
+    def __init__(self, path: Path) -> None:
         self._path = path
         self._held: list[pa.Table] = []
         self._bytes = 0
@@ -171,7 +170,7 @@ class TableSpool:
         if self._bytes > _IN_MEMORY:
             sink = pa.OSFile(str(self._path), "wb")
             options = pa.ipc.IpcWriteOptions(compression="lz4")
-            writer = pa.ipc.new_stream(sink, self._schema, options=options)
+            writer = pa.ipc.new_stream(sink, table.schema, options=options)
             self._spilled = _Spilled(self._path, sink, writer)
             for held in self._held:
                 writer.write_table(held)
