@@ -71,6 +71,7 @@ def test_an_arbitrary_table_is_conserved_row_by_row(
         writer.writerow([f"O{number:09d}", *row[1:]] if keyed else row)
     body = text.getvalue().encode("utf-8", "replace")
     (verdict,) = judged(lake, {f"orders_{abs(hash(body))}.csv": body})
-    read = len(list(csv.reader(io.StringIO(body.decode(), newline="")))) - 1
+    # A cell that begins with CR stands unquoted, behind an empty line: no row.
+    read = len([row for row in csv.reader(io.StringIO(body.decode(), newline="")) if row]) - 1
     if verdict.files[0].rows_read:
         assert verdict.rows_read == read
