@@ -23,6 +23,7 @@ WORKERS ?= auto
 TESTS ?= tests
 ONCE ?=
 ENGINE ?=
+CASE ?=
 
 .PHONY: help
 help: ## What can be made
@@ -61,6 +62,10 @@ demo: $(STAMP) $(if $(ENGINE),$(SPARK_STAMP)) ## Files land and are published or
 	@$(VENV)/bin/lakegate demo $(if $(filter-out 0 no false,$(ONCE)),--once) \
 		$(if $(ENGINE),--engine $(ENGINE))
 
+.PHONY: demo-replay
+demo-replay: $(STAMP) ## Files are refused by a wrong contract; it is mended, tried and they are released
+	@$(VENV)/bin/lakegate demo --replay
+
 .PHONY: lint
 lint: $(STAMP) ## ruff, mypy, and the import arrows
 	$(PY) -m ruff check .
@@ -72,9 +77,22 @@ lint: $(STAMP) ## ruff, mypy, and the import arrows
 test: $(SPARK_STAMP) lint ## Linters, then every test (TESTS=path for some)
 	$(PY) -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal $(TESTS)
 
+.PHONY: test-kill
+test-kill: $(STAMP) ## Kill the path at every boundary, run it again, judge (CASE=path/017-after for one)
+	@$(PY) -m tests.replay.kill $(if $(CASE),--case $(CASE))
+
+DLT := $(VENV)/dlt
+
 .PHONY: bench
-bench: $(SPARK_STAMP) ## Every benchmark; the last line of each is a JSON object
-	@for b in benchmarks/[a-z]*.py; do echo "$$b" >&2; $(PY) "$$b"; done
+bench: $(SPARK_STAMP) $(DLT)/.installed ## Every benchmark: a table, and benchmarks/results.json (about an hour)
+	@$(PY) benchmarks/all.py
+
+# What the path is measured against, in an environment of its own: it is no part of the project.
+$(DLT)/.installed: requirements/bench.txt $(STAMP)
+	@echo "Installing dlt, against which the path is measured"
+	@$(PY) -m venv --clear $(DLT)
+	@$(DLT)/bin/python -m pip --disable-pip-version-check --no-input install -qq -r requirements/bench.txt
+	@touch $(DLT)/.installed
 
 .PHONY: screenshots
 screenshots: $(STAMP) ## Pictures of the running UI into docs/images (needs Chromium)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dagster import AssetKey
 
-from service_core.naming import LEFTOVERS, UNCLAIMED
+from service_core.naming import LEFTOVERS, TABLES, UNCLAIMED
 
 
 def raw(dataset: str) -> AssetKey:
@@ -36,3 +36,6 @@ UNCLAIMED_FILES = quarantined_files(UNCLAIMED)
 
 #: The clean-up of the whole platform.
 MAINTENANCE_LEFTOVERS = AssetKey(["maintenance", LEFTOVERS])
+
+#: The upkeep of all published tables.
+MAINTENANCE_TABLES = AssetKey(["maintenance", TABLES])

@@ -29,8 +29,8 @@ from pydantic import Field
 
 from assets import keys
 from assets.checks import table
+from assets.retries import SYSTEM_RETRIES
 from assets.working import running
-from assets.zones import SYSTEM_RETRIES
 from resources.catalog import CatalogResource
 from resources.ledger import LedgerResource
 from resources.object_store import ObjectStoreResource

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from dagster import AssetExecutionContext, Failure, OpExecutionContext
 
+from assets.retries import outages_waited_out
+from assets.watchdog import watched
 from resources.object_store import ObjectStoreResource
 from service_core.contract.kept import contract_of
 from service_core.contract.model import Contract
@@ -63,9 +65,14 @@ def working(
             )
             judged_by = contract_of(manifest, contract, store, run.scratch)
         except (ObjectMissingError, ValueError) as problem:
-            raise Failure(
-                f"The run's manifest cannot be used: {problem}", allow_retries=False
-            ) from problem
+            said = f"The run's manifest cannot be used: {problem}"
+            if isinstance(problem, ObjectMissingError):
+                said += (
+                    " Replay the files of the batch (`lakegate replay --file KEY --force`), or "
+                    "launch the job for the partition without a manifest, which means all its "
+                    "files."
+                )
+            raise Failure(said, allow_retries=False) from problem
         with stage(step, run=run, manifest=manifest):
             yield Work(run, manifest, judged_by, store)
 
@@ -74,15 +81,24 @@ def working(
 def running(
     context: AssetExecutionContext | OpExecutionContext, object_store: ObjectStoreResource
 ) -> Iterator[Run]:
-    """A step's run, with a scratch folder that is gone when it ends."""
+    """A step's run, with a scratch folder that is gone when it ends.
+
+    While a service fails, the step is tried again.
+    """
     dagster_run, scratch = context.run, object_store.scratch()
-    if scratch is not None:
-        scratch.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="lakegate-", dir=scratch) as folder:
+    with watched(dagster_run), outages_waited_out(context), _folder(scratch) as folder:
         yield Run(
             id=dagster_run.root_run_id or dagster_run.run_id,
             attempt=f"{dagster_run.run_id}-{context.retry_number}",
             clock=lambda: datetime.now(UTC),
-            scratch=Path(folder),
+            scratch=folder,
             replay_id=dagster_run.tags.get(REPLAY_TAG) or dagster_run.tags.get(BACKFILL_TAG),
         )
+
+
+@contextmanager
+def _folder(scratch: Path | None) -> Iterator[Path]:
+    if scratch is not None:
+        scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="lakegate-", dir=scratch) as folder:
+        yield Path(folder)

@@ -14,11 +14,8 @@ from dagster import (
     AssetKey,
     AssetMaterialization,
     AssetsDefinition,
-    Backoff,
     Failure,
-    Jitter,
     MaterializeResult,
-    RetryPolicy,
     multi_asset,
 )
 
@@ -34,6 +31,7 @@ from assets.metadata import (
     validated_metadata,
 )
 from assets.partitions import partitions_of
+from assets.retries import SYSTEM_RETRIES
 from assets.specs import asset_specs
 from assets.working import Work, working
 from resources.catalog import CatalogResource
@@ -55,12 +53,6 @@ from service_core.validation.batch import validate_batch
 from service_core.validation.record import ValidationRecord
 from service_core.validation.stored import read_record
 from service_core.verdict import Verdict
-
-#: A service that fails is tried again, with jitter so that many runs do not come back at once.
-#: Data errors never reach this: they are verdicts, or `Failure(allow_retries=False)`.
-SYSTEM_RETRIES = RetryPolicy(
-    max_retries=3, delay=2, backoff=Backoff.EXPONENTIAL, jitter=Jitter.FULL
-)
 
 #: How often publication may find that another batch has published meanwhile and judge again.
 _JUDGEMENTS = 3

@@ -26,19 +26,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import resource
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-CACHE = ROOT / ".lakegate" / "benchmarks"
+from _measuring import CACHE, ROOT, Cost, Meter, in_a_process, tell_cost
+
 CONTRACT = ROOT / "contracts" / "orders.yaml"
 #: Part of the cached files' names: raise it when `_ORDERS` changes.
 _GENERATION = 1
@@ -97,68 +93,12 @@ FORMS = {
         f"read_json('{{path}}', format = 'newline_delimited', columns = {{{{{_TEXTS}}}}})",
         {
             "type: csv\n": "type: jsonl\n",
-            r"\.csv(\.gz|\.zst)?": r"\.jsonl",
+            r"\.csv(": r"\.jsonl(",
             '      delimiter: ","\n': "",
             "      header: true\n": "",
         },
     ),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What one process spent on the big file.
-
-    Attributes:
-        cpu: Seconds of its CPU.
-        wall: Seconds.
-        peak_mb: Its largest resident size in MiB.
-        services_cpu: Seconds of CPU of its child processes in the same time.
-    """
-
-    cpu: float
-    wall: float
-    peak_mb: float
-    services_cpu: float = 0.0
-
-
-class Meter:
-    """CPU and wall time since it was last started."""
-
-    def __init__(self) -> None:
-        self.start()
-
-    def start(self) -> None:
-        self._cpu, self._wall, self._services = _own_cpu(), time.perf_counter(), _children_cpu()
-
-    def read(self) -> Cost:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return Cost(
-            cpu=_own_cpu() - self._cpu,
-            wall=time.perf_counter() - self._wall,
-            # Linux counts KiB, macOS bytes.
-            peak_mb=peak / (1024 * 1024 if sys.platform == "darwin" else 1024),
-            services_cpu=_children_cpu() - self._services,
-        )
-
-
-def _own_cpu() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
-
-
-def _children_cpu() -> float:
-    """Seconds of CPU of the running child processes; 0 where there is no /proc to ask."""
-    total = 0
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            # The process's name, in brackets, may hold anything; the fields follow it.
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[1]) == os.getpid():
-            total += int(fields[11]) + int(fields[12])
-    return total / os.sysconf("SC_CLK_TCK")
 
 
 # --- The two contestants, each in a process of its own --------------------------------------------
@@ -173,7 +113,7 @@ def cost_of_path(form: str, tiny: Path, big: Path) -> Cost:
     from dagster_project.session import embedded_session
     from service_core.contract import load_contract
 
-    contract = load_contract(_contract_of(form))
+    contract = load_contract(contract_of(form))
     with embedded_session([contract]) as session:
         ingest_files(session, contract, [tiny])
         meter = Meter()
@@ -188,7 +128,7 @@ def cost_of_path(form: str, tiny: Path, big: Path) -> Cost:
     return cost
 
 
-def _contract_of(form: str) -> Path:
+def contract_of(form: str) -> Path:
     """The shipped contract, for files of a format."""
     text = CONTRACT.read_text()
     for said, instead in FORMS[form].contract.items():
@@ -244,19 +184,8 @@ def orders_file(rows: int, first: int = 0, form: str = "csv") -> Path:
 
 def measured(contestant: str, form: str, tiny: Path, big: Path) -> Cost:
     """One run of a contestant in a fresh process."""
-    done = subprocess.run(
-        [
-            *(sys.executable, __file__, "--contestant", contestant, "--format", form),
-            *(str(tiny), str(big)),
-        ],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise SystemExit(f"The {contestant} failed with exit code {done.returncode}; see above.")
-    return Cost(**json.loads(done.stdout.splitlines()[-1]))
+    asked = ("--contestant", contestant, "--format", form, str(tiny), str(big))
+    return Cost(**in_a_process(__file__, *asked))
 
 
 def main() -> None:
@@ -268,7 +197,7 @@ def main() -> None:
     parser.add_argument("files", nargs="*", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.contestant:
-        print(json.dumps(asdict(CONTESTANTS[options.contestant](options.format, *options.files))))
+        tell_cost(CONTESTANTS[options.contestant](options.format, *options.files))
         return
     if options.rows < 1 or options.repeats < 1:
         parser.error("--rows and --repeats are at least 1")

@@ -39,7 +39,8 @@ from pathlib import Path
 from typing import Any
 
 from _hand_written_spark import WAYS, curate_by_hand
-from path_vs_copy import CACHE, CONTRACT, ROOT, orders_file
+from _measuring import CACHE, ROOT
+from path_vs_copy import CONTRACT, orders_file
 
 PARTITION = "2026-11-21"
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dagster_project.backtest_command import register_backtest_command
+from dagster_project.notification_commands import register_notification_commands
 from dagster_project.replay_commands import register_replay_commands
 from dagster_project.rollback_command import register_rollback_command
 from dagster_project.status_commands import register_status_commands
@@ -381,11 +382,20 @@ def package_command(
 )
 @click.option("--once", is_flag=True, help="End when everything that was landed is done.")
 @click.option("--port", default=3000, show_default=True, help="The UI's port; 0 for any free.")
-def demo(engine: str | None, once: bool, port: int) -> None:
+@click.option(
+    "--replay",
+    is_flag=True,
+    help="Show instead how refused files are released; needs no UI, and ends by itself.",
+)
+def demo(engine: str | None, once: bool, port: int, replay: bool) -> None:
     """What `make demo` runs: real files from a raw bucket to a queryable table."""
     from dagster_project.demo import run_demo
+    from dagster_project.demo_replay import run_replay_demo
 
     _end_on_sigterm()
+    if replay:
+        _quiet()
+        sys.exit(run_replay_demo())
     sys.exit(run_demo(once=once, port=port, engine=engine))
 
 
@@ -471,6 +481,7 @@ def _bar(doing: str) -> Iterator[Callable[[int, int], None]]:
 
 
 register_backtest_command(contract)
+register_notification_commands(main)
 register_replay_commands(main)
 register_status_commands(main)
 register_rollback_command(main)

@@ -97,6 +97,8 @@ def _why(result: dg.ExecuteInProcessResult) -> str:
     """A failed run's cause in a sentence."""
     for event in result.all_events:
         if event.is_step_failure and event.step_failure_data.error is not None:
+            if (said := event.step_failure_data.user_failure_data) and said.description:
+                return f"{event.step_key} failed: {said.description}"
             error = event.step_failure_data.error
             while error.cause is not None:
                 error = error.cause

@@ -140,17 +140,20 @@ def reach() -> Reach:
     )
 
 
+_BY_HAND = (
+    "Is the platform running (`lakegate up`), and does the environment name the right account? "
+    "Run the command again when it is."
+)
+
+
 class Reaching(click.Command):
-    """A command that talks to AWS: what that answers with is told in a sentence."""
+    """A command that talks to AWS: what fails of it is told in a sentence."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        from botocore.exceptions import BotoCoreError, ClientError
+        from resources.outages import ServiceFailedError, in_a_sentence
 
         try:
-            return super().invoke(ctx)
-        except (BotoCoreError, ClientError) as problem:
-            fail(
-                f"AWS could not be asked: {problem}. Is the platform running (`lakegate up`), or "
-                "does the environment name the right account?",
-                SYSTEM_FAILED,
-            )
+            with in_a_sentence(_BY_HAND):
+                return super().invoke(ctx)
+        except ServiceFailedError as failed:
+            fail(f"AWS could not be asked: {failed}", SYSTEM_FAILED)

@@ -331,9 +331,8 @@ def show_command(thing: str, as_json: bool) -> None:
         for finding in record.findings:
             click.echo(f"  {finding.code}: {finding.message}")
         click.echo(f"  What to do: {record.what_to_do}")
+        click.echo(f"  The way back: {record.replay}")
         click.echo(f"  Refused {record.quarantined_at:%Y-%m-%d %H:%M} by batch {record.batch_id}")
-        if record.content_uri:
-            click.echo(f"  Untouched copy: {record.content_uri}")
         if file.released is not None:
             by = file.released.replay_id or f"run {file.released.run_id}"
             click.echo(f"  Released {file.released.released_at:%Y-%m-%d %H:%M} by {by}")
@@ -342,12 +341,12 @@ def show_command(thing: str, as_json: bool) -> None:
     for one in rows:
         held = "held" if one.held else "judged anew since"
         click.echo(
-            f"{one.outcome.source_object.key}: {one.outcome.rows_quarantined:,} rows diverted by "
+            f"{one.outcome.source_object.key}: {_rows(one.outcome.rows_quarantined)} diverted by "
             f"batch {one.batch_id} ({held})"
         )
         for finding in one.outcome.findings:
             where = f", line {finding.line}" if finding.line else ""
-            click.echo(f"  {finding.code}, {finding.count:,} rows{where}: {finding.message}")
+            click.echo(f"  {finding.code}, {_rows(finding.count)}{where}: {finding.message}")
     where = at.store.uri(Zone.QUARANTINE, "")
     click.echo(f"All of it lies under {where}", err=True)
 
@@ -634,6 +633,10 @@ def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*(escape(_printable(cell)) for cell in row))
     wide_console().print(table)
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count:,} rows"
 
 
 def _printable(text: str) -> str:

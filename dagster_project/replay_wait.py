@@ -147,11 +147,17 @@ class Waiting:
             self.sleep(_LOOK_SECONDS)
 
     def _look_for_rejection(self) -> None:
-        try:
-            body = self.store.read(Zone.MANIFESTS, replay_answer_key(self.request_key, REJECTED))
-        except ObjectMissingError:
-            return
-        raise ReplayRejected(Answer.model_validate_json(body).problems)
+        if (problems := request_problems(self.store, self.request_key)) is not None:
+            raise ReplayRejected(problems)
+
+
+def request_problems(store: ObjectStore, request_key: str) -> tuple[str, ...] | None:
+    """Why a request is rejected, as sentences; None where it is not, or not yet."""
+    try:
+        body = store.read(Zone.MANIFESTS, replay_answer_key(request_key, REJECTED))
+    except ObjectMissingError:
+        return None
+    return Answer.model_validate_json(body).problems
 
 
 @contextmanager

@@ -4,6 +4,7 @@ and the real sensors, jobs and assets of some contracts.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -100,7 +101,10 @@ def embedded_session(
         settings = Settings.from_environment(os.environ)
         bootstrap(settings, clients(settings))
         instance = stack.enter_context(private_instance())
-        yield Session(contracts, settings, instance, engine=engine)
+        session = Session(contracts, settings, instance, engine=engine)
+        # What is loaded by now stays: going over it costs each full collection 0.3 s.
+        gc.freeze()
+        yield session
 
 
 def private_instance() -> dg.DagsterInstance:

@@ -169,7 +169,12 @@ def _dataset(at: Reach, contract: Contract, partitions: str | None, as_json: boo
     _numbers(["partition", *(state.value for state in State)], rows)
     if not rows:
         click.echo("Nothing is known of these partitions.")
-    click.echo(f"\n{len(waiting)} batches wait for their runs.")
+    waits = (
+        "1 batch waits for its run"
+        if len(waiting) == 1
+        else (f"{len(waiting)} batches wait for their runs")
+    )
+    click.echo(f"\n{waits}.")
 
 
 def _objects(at: Reach, entries: list[Entry], as_json: bool) -> None:
@@ -264,11 +269,40 @@ def _replay(at: Reach, replay_id: str, as_json: bool) -> bool:
         return False
     standing = replay_standing(at.store, replay_id)
     if standing.taken is None:
-        return False
+        return _request(at, replay_id, as_json)
     if as_json:
         click.echo(json.dumps(standing.to_json(), ensure_ascii=True))
     else:
         print_replay(at, standing)
+    return True
+
+
+def _request(at: Reach, name: str, as_json: bool) -> bool:
+    """Tell of a request that no replay has come of; False where there is none of that name."""
+    from dagster_project.replay_wait import request_problems
+    from service_core.layout import REPLAY_REQUESTS, Zone
+    from service_core.ports import ObjectMissingError
+
+    key = f"{REPLAY_REQUESTS}{name}.json"
+    try:
+        at.store.read(Zone.MANIFESTS, key)
+    except ObjectMissingError:
+        return False
+    problems = request_problems(at.store, key)
+    uri = at.store.uri(Zone.MANIFESTS, key)
+    if as_json:
+        word = "requested" if problems is None else "rejected"
+        click.echo(json.dumps({"request": uri, "state": word, "problems": problems or []}))
+    elif problems is None:
+        click.echo(
+            f"The request {uri} has not been answered yet. If that stays so: is the sensor "
+            "`replays` on, and the Dagster daemon running?"
+        )
+    else:
+        click.echo(f"The request {uri} is rejected; nothing was replayed.")
+        for problem in problems:
+            click.echo(f"  {problem}")
+        click.echo("Mend it and put it there again.")
     return True
 
 

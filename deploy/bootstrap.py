@@ -1,5 +1,6 @@
-"""Creates what the platform stands on: buckets, ledger table, event bus, topic, Glue database, and
-what remote engines run: the Glue job and the state machine.
+"""Creates what the platform stands on: buckets, ledger table, event bus, topic, Glue database, the
+queue of notifications where they are on, and what remote engines run: the Glue job and the state
+machine.
 
 Harmless to repeat, and to run in several processes at once: what is there already stays as it is.
 """
@@ -12,6 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from deploy.glue_jobs import GlueJobError, ensure_glue_job
+from deploy.notifications import NotificationSetupError, ensure_notifications
 from deploy.packaging import PackagingError
 from deploy.state_machines import StateMachineError, ensure_state_machine
 from service_core.layout import Zone
@@ -34,7 +36,7 @@ def bootstrap(settings: Settings, client: Callable[[str], Any]) -> None:
 
     Raises:
         BootstrapError: a name belongs to another account, the table does not become active, or
-            the Glue job or the state machine cannot be had.
+            the notifications, the Glue job or the state machine cannot be had.
     """
     _buckets(settings, client("s3"))
     _ledger_table(settings, client("dynamodb"))
@@ -42,9 +44,10 @@ def bootstrap(settings: Settings, client: Callable[[str], Any]) -> None:
     client("sns").create_topic(Name=settings.alerts_topic)
     _database(settings, client("glue"))
     try:
+        ensure_notifications(settings, client)
         ensure_glue_job(settings, client("glue"), client("s3"))
         ensure_state_machine(settings, client("stepfunctions"), client("sts"))
-    except (GlueJobError, PackagingError, StateMachineError) as problem:
+    except (GlueJobError, NotificationSetupError, PackagingError, StateMachineError) as problem:
         raise BootstrapError(str(problem)) from problem
 
 

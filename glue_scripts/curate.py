@@ -38,7 +38,7 @@ from service_core.s3_store import S3ObjectStore, split_uri
 from service_core.spark import judge_on_spark, requested_batch
 from service_core.spark.crew import TaskFailedError
 from service_core.spark.java import JavaMissingError
-from service_core.spark.reach import Reach, region_of, s3_client
+from service_core.spark.reach import Reach, region_of, s3_client, s3_endpoint_of
 from service_core.spark.session import job_session
 from service_core.verdict import Verdict
 
@@ -66,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(uri: str, argv: Sequence[str]) -> None:
-    s3 = s3_client(region_of(os.environ), os.environ.get("AWS_ENDPOINT_URL") or None)
+    s3 = s3_client(region_of(os.environ), s3_endpoint_of(os.environ))
     arguments = _Arguments(argv)
     if not arguments.is_dagster_pipes_process():
         request, verdict = _curate(uri, s3)

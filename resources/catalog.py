@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow as pa
@@ -33,6 +34,7 @@ from service_core.layout import Zone
 from service_core.ports import Publication, PublishedFiles, Withheld
 from service_core.settings import Settings
 from service_core.undo import BatchRolledBackError, History, Memory, Share, Undone
+from service_core.upkeep import Retention, Tended
 from service_core.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -412,6 +414,37 @@ class IcebergCatalog:
                     ) from unsettled
                 time.sleep(random.uniform(0, wait))
                 wait = min(wait * 2, _LONGEST_WAIT_SECONDS)
+
+    # --- Upkeep ----------------------------------------------------------------------------------
+
+    def tend(
+        self,
+        contract: Contract,
+        retention: Retention,
+        *,
+        settled: Callable[[Collection[str]], Collection[str]],
+        now: datetime,
+        dry_run: bool = False,
+    ) -> Tended | None:
+        """Put small files and manifests of a data set's table together, and let go of old
+        snapshots; None where nothing has been published. Safe beside publishers, who win.
+
+        Args:
+            settled: Of batches that are rolled back, those of which the ledger knows.
+            dry_run: Only say what would be done.
+        """
+        from resources.table_upkeep import TableUpkeep
+
+        def wins(commit: Callable[[], object]) -> bool:
+            try:
+                self._settle(commit)
+            except _NotSettledError:
+                return False
+            return True
+
+        return TableUpkeep(
+            contract.dataset, lambda: self.table(contract), wins, retention, settled, now
+        ).tend(dry_run=dry_run)
 
     def _settle(self, commit: Callable[[], object]) -> None:
         from botocore.exceptions import BotoCoreError, ClientError

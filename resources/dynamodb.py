@@ -68,6 +68,12 @@ class Table:
             found.update(part)
         return found
 
+    def present(self, keys: Iterable[Key]) -> frozenset[Key]:
+        """The keys of which there is an item, read consistently and without the rest of it."""
+        chunks = _chunks(list(dict.fromkeys(keys)), _READ_ITEMS)
+        read = in_parallel(lambda chunk: self._read_chunk(chunk, f"{PK}, {SK}"), chunks)
+        return frozenset(key for part in read for key in part)
+
     def settle(
         self,
         subjects: Sequence[_T],
@@ -126,12 +132,13 @@ class Table:
             for item in page["Items"]:
                 yield _plain(item)
 
-    def _read_chunk(self, keys: Sequence[Key]) -> dict[Key, Item]:
+    def _read_chunk(self, keys: Sequence[Key], attributes: str = "") -> dict[Key, Item]:
         found: dict[Key, Item] = {}
         left: list[Mapping[str, Any]] = [_key(key) for key in keys]
+        only = {"ProjectionExpression": attributes} if attributes else {}
         for attempt in range(_ATTEMPTS):
             answer = self._client.batch_get_item(
-                RequestItems={self.name: {"Keys": left, "ConsistentRead": True}}
+                RequestItems={self.name: {"Keys": left, "ConsistentRead": True, **only}}
             )
             for stored in answer["Responses"].get(self.name, ()):
                 item = _plain(stored)

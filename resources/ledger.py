@@ -14,12 +14,13 @@ from datetime import datetime
 from typing import Any
 
 from resources.dynamodb import REVISION, Item, Table
+from resources.ledger_claims import claim_content
+from resources.ledger_desk import leave_desk, take_desk
 from resources.ledger_items import (
     entry_of,
     head_key,
     head_of,
     key_attributes,
-    key_of,
     moved_items,
     next_revision,
     note_items,
@@ -51,7 +52,7 @@ from service_core.ledger import (
     step,
 )
 from service_core.manifest import Manifest
-from service_core.ports import PendingBatch
+from service_core.ports import Desk, PendingBatch
 from service_core.rolled_back import RollbackMark, TakenBack
 from service_core.source_object import SourceObject
 
@@ -80,6 +81,11 @@ class DynamoLedger:
         """The entries of those ids that the ledger knows, read consistently."""
         found = self._table.read(state_key(object_id) for object_id in object_ids)
         return {item["object_id"]: entry_of(item) for item in found.values()}
+
+    def known(self, object_ids: Iterable[str]) -> frozenset[str]:
+        """See `ports.Ledger`."""
+        wanted = {state_key(object_id): object_id for object_id in object_ids}
+        return frozenset(wanted[key] for key in self._table.present(wanted))
 
     def in_partition(
         self, dataset: str, partition: str, state: State | None = None
@@ -306,6 +312,8 @@ class DynamoLedger:
                 "manifest_uri": batch.manifest_uri,
                 "requested_at": timestamp(batch.requested_at),
                 "replay_id": batch.replay_id,
+                "size": batch.size,
+                "way": batch.way,
             }
         )
 
@@ -319,6 +327,8 @@ class DynamoLedger:
                 manifest_uri=item["manifest_uri"],
                 requested_at=datetime.fromisoformat(item["requested_at"]),
                 replay_id=item.get("replay_id"),
+                size=int(item.get("size", 0)),
+                way=str(item.get("way", "")),
             )
             for item in self._table.query(keys.pending_pk(dataset))
         ]
@@ -328,41 +338,23 @@ class DynamoLedger:
         """Record that a batch's run has begun; does nothing where it already has."""
         self._table.delete((keys.pending_pk(dataset), batch_id))
 
+    def take_desk(self, dataset: str, way: str, *, at: datetime, seconds: float) -> Desk | None:
+        """See `ports.Ledger`."""
+        return take_desk(self._table, dataset, way, at=at, seconds=seconds)
+
+    def leave_desk(self, desk: Desk, *, paid_until: datetime | None) -> None:
+        """See `ports.Ledger`."""
+        leave_desk(self._table, desk, paid_until=paid_until)
+
     def claim_content(
         self, dataset: str, claims: Mapping[str, SourceObject]
     ) -> dict[str, tuple[str, str]]:
         """Claim content hashes for objects; returns the (object id, key) that holds each hash.
 
-        The first claim wins and is never lost to another key; another version of the same key
-        takes it over.
+        The first claim wins. Another version of the same key takes it over; another key only
+        once no row of the holder is published, nor may be by the batch that has it.
         """
-        held: dict[str, tuple[str, str]] = {}
-
-        def decide(claim: tuple[str, SourceObject], standing: Item | None) -> list[Item]:
-            content_hash, source_object = claim
-            if standing is not None:
-                holder, key = str(standing["object_id"]), key_of(standing)
-                if key != source_object.key or holder == source_object.id:
-                    held[content_hash] = (holder, key)
-                    return []
-            held[content_hash] = (source_object.id, source_object.key)
-            return [
-                {
-                    keys.PK: keys.content_pk(dataset, content_hash),
-                    keys.SK: keys.CLAIM,
-                    REVISION: next_revision(standing),
-                    "object_id": source_object.id,
-                    **key_attributes(source_object.key),
-                }
-            ]
-
-        self._table.settle(
-            list(claims.items()),
-            lambda claim: (keys.content_pk(dataset, claim[0]), keys.CLAIM),
-            decide,
-            writes_each=1,
-        )
-        return held
+        return claim_content(self._table, dataset, claims)
 
     def key_heads(self, dataset: str, wanted: Iterable[str]) -> dict[str, KeyHead]:
         """The newest published (or being published) version of each key that has one."""

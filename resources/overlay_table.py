@@ -38,6 +38,10 @@ class OverlayTable(Table):
         found = self._beneath.read(key for key in wanted if key not in mine)
         return found | {key: dict(item) for key, item in mine.items() if item is not None}
 
+    def present(self, keys: Iterable[Key]) -> frozenset[Key]:
+        """The keys of which there is an item."""
+        return frozenset(self.read(keys))
+
     def settle(
         self,
         subjects: Sequence[_T],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 from dagster import ConfigurableResource
 
@@ -10,43 +10,26 @@ from service_core.settings import Settings
 
 
 class SettingsResource(ConfigurableResource):  # type: ignore[type-arg]
-    """What the resources of this package have in common; the fields are those of `Settings`."""
+    """What the resources of this package have in common.
 
-    environment: str
-    endpoint_url: str | None
-    region: str
-    name_prefix: str
-    contracts: str
-    scratch_folder: str | None
-    sensors_on: bool
-    sensor_seconds: int
-    engine: str | None
-    dpu_hour_price: float
-    vcpu_hour_price: float
-    spark_master: str | None
-    state_machine_role: str | None
-    glue_role: str | None
-    glue_worker_type: str
-    glue_workers: int
-    glue_timeout_minutes: int
-    glue_concurrent_runs: int
-    leftover_days: float
+    Attributes:
+        given: The fields of `Settings`. One mapping and not a field each: Dagster checks a
+            resource's fields anew for every step and tick, which for twenty of them in each of
+            five resources took 0.4 s of a run.
+    """
+
+    given: dict[str, Any]
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
         """The resource for these settings."""
-        given = settings.model_dump(mode="json")
-        return cls(scratch_folder=given.pop("scratch"), **given)
+        # A mapping in a configuration holds no nulls; that a field is not there says the same.
+        return cls(given=settings.model_dump(mode="json", exclude_none=True))
+
+    def in_a_hurry(self) -> Self:
+        """The resource for a sensor's tick; see `Settings.in_a_hurry`."""
+        return self.of(self.settings().in_a_hurry())
 
     def settings(self) -> Settings:
         """The settings that it was made for."""
-        return Settings.model_validate(
-            {
-                "scratch": self.scratch_folder,
-                **{
-                    field: getattr(self, field)
-                    for field in Settings.model_fields
-                    if field != "scratch"
-                },
-            }
-        )
+        return Settings.model_validate(self.given)

@@ -13,15 +13,14 @@ from io import BytesIO
 from typing import Any
 
 from botocore.exceptions import ClientError
-from pyarrow.fs import FileSystem, S3FileSystem
+from pyarrow.fs import AwsStandardS3RetryStrategy, FileSystem, S3FileSystem
 from pyiceberg.io import InputFile, OutputFile
 from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.typedef import Properties
 
-# Arrow's own limits, of 1 and 3 seconds, are shorter than S3's slower answers under load.
-_CONNECT_SECONDS = 10.0
-_REQUEST_SECONDS = 60.0
-_ONCE_WRITTEN = (".avro", ".metadata.json")
+#: How the names of notes on snapshots that a table has let go of end.
+PARTED = ".parted.json"
+_ONCE_WRITTEN = (".avro", ".metadata.json", PARTED)
 _REMEMBERED_BYTES = 64 * 1024**2
 
 
@@ -117,7 +116,8 @@ class TableFileIO(PyArrowFileIO):
 
     Args:
         properties: `s3.endpoint`, `s3.region`, and `s3.access-key-id`, `s3.secret-access-key` and
-            `s3.session-token` where Arrow is not to find credentials by itself.
+            `s3.session-token` where Arrow is not to find credentials by itself;
+            `s3.connect-timeout` and `s3.request-timeout`, in seconds; `s3.attempts`.
         s3: A boto3 client.
     """
 
@@ -143,6 +143,12 @@ class TableFileIO(PyArrowFileIO):
         self._s3.delete_object(Bucket=bucket, Key=key)
         self._memory.forget(uri)
 
+    def listed(self, folder: str) -> list[str]:
+        """The files under a folder."""
+        bucket, prefix = folder.split("://", 1)[1].split("/", 1)
+        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        return [f"s3://{bucket}/{one['Key']}" for page in pages for one in page.get("Contents", ())]
+
     def file_system(self, location: str) -> tuple[FileSystem, str]:
         """Arrow's file system for a location, and the location's path in it."""
         scheme, host, path = self.parse_location(location)
@@ -155,8 +161,10 @@ class TableFileIO(PyArrowFileIO):
             access_key=self.properties.get("s3.access-key-id"),
             secret_key=self.properties.get("s3.secret-access-key"),
             session_token=self.properties.get("s3.session-token"),
-            connect_timeout=_CONNECT_SECONDS,
-            request_timeout=_REQUEST_SECONDS,
+            # Arrow's own limits, of 1 and 3 seconds, are shorter than S3's slower answers.
+            connect_timeout=float(self.properties["s3.connect-timeout"]),
+            request_timeout=float(self.properties["s3.request-timeout"]),
+            retry_strategy=AwsStandardS3RetryStrategy(int(self.properties["s3.attempts"])),
             # One request for a file that fits in one, in place of a multipart upload's three.
             allow_delayed_open=True,
         )

@@ -2,7 +2,8 @@
 
 Of every table there is, ours or somebody's: one that was moved aside refers to the same files as
 the one that took its place. What a snapshot no longer holds but its manifests still name counts
-too, for a rollback reads it. Whatever cannot be read makes the whole answer fail.
+too, for a rollback reads it, and so does what a snapshot refers to that the table has let go of
+only lately. Whatever cannot be read makes the whole answer fail.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ from collections.abc import Iterator
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchIcebergTableError, NoSuchNamespaceError, NoSuchTableError
+from pyiceberg.manifest import ManifestFile
 from pyiceberg.table import Table
+
+from resources.table_parting import parted
 
 
 def references(catalog: Catalog, database: str) -> dict[str, frozenset[str]]:
@@ -42,12 +46,24 @@ def _references(table: Table) -> Iterator[str]:
     for snapshot in metadata.snapshots:
         yield snapshot.manifest_list
         for manifest in snapshot.manifests(table.io):
-            if manifest.manifest_path in read:
+            yield from _named(table, manifest, read)
+    for manifest_list, manifests in parted(table):
+        yield manifest_list
+        for manifest in manifests:
+            try:
+                yield from _named(table, manifest, read)
+            except FileNotFoundError:
+                # Another engine has deleted what nobody but the note refers to.
                 continue
-            read.add(manifest.manifest_path)
-            yield manifest.manifest_path
-            for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=False):
-                yield entry.data_file.file_path
+
+
+def _named(table: Table, manifest: ManifestFile, read: set[str]) -> Iterator[str]:
+    if manifest.manifest_path in read:
+        return
+    read.add(manifest.manifest_path)
+    yield manifest.manifest_path
+    for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=False):
+        yield entry.data_file.file_path
 
 
 def _plain(uri: str) -> str:

@@ -25,7 +25,7 @@ from pyiceberg.table.snapshots import Snapshot
 
 from resources.table_change import Removal, table_io
 from resources.table_files import is_missing
-from resources.table_rows import row_batches, shape_of
+from resources.table_rows import in_shape, row_batches, shape_of
 from resources.table_shares import (
     Group,
     Piece,
@@ -233,18 +233,7 @@ class _Partition:
         shape = shape_of(self.table, [*columns, BATCH_ID, SOURCE_KEY, SOURCE_ROW])
         parts = []
         for batch in rows_of_file(self.table, piece.task, [*shape.names, SOURCE_OBJECT_ID]):
-            kept = batch.filter(among(batch, piece.groups))
-            parts.append(
-                pa.RecordBatch.from_arrays(
-                    [
-                        kept.column(f.name).cast(f.type)
-                        if f.name in kept.schema.names
-                        else pa.nulls(kept.num_rows, f.type)
-                        for f in shape
-                    ],
-                    schema=shape,
-                )
-            )
+            parts.append(in_shape(batch.filter(among(batch, piece.groups)), shape))
         return pl.DataFrame(pa.Table.from_batches(parts, shape))
 
     def _counts(self, number: int) -> bool:

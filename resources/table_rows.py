@@ -38,6 +38,20 @@ def row_batches(
         yield batch.select(shape.names).cast(shape)
 
 
+def in_shape(batch: pa.RecordBatch, shape: pa.Schema) -> pa.RecordBatch:
+    """Rows of a file with the columns of `shape`; one that the file lacks is null."""
+    there = batch.schema.names
+    return pa.RecordBatch.from_arrays(
+        [
+            batch.column(one.name).cast(one.type)
+            if one.name in there
+            else pa.nulls(batch.num_rows, one.type)
+            for one in shape
+        ],
+        schema=shape,
+    )
+
+
 class PublishedDeletesError(Exception):
     """Another engine has deleted rows of a table apart from the files that hold them, so that the
     files alone do not tell what is published."""

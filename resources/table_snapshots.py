@@ -35,6 +35,8 @@ SUMMARY_ROWS_REMOVED = "lakegate.rows-removed"
 SUMMARY_WITHHELD = "lakegate.withheld"
 #: Ids of the batches that a rollback's snapshot undoes.
 SUMMARY_ROLLED_BACK = "lakegate.rolled-back"
+#: What upkeep a snapshot is of; it changes no row.
+SUMMARY_UPKEEP = "lakegate.upkeep"
 
 
 def committed(metadata: TableMetadata, batch_id: str) -> Snapshot | None:
@@ -56,6 +58,12 @@ def is_rolled_back(metadata: TableMetadata, batch_id: str) -> bool:
         for snapshot in lineage(metadata)
         if snapshot.summary is not None
     )
+
+
+def undoes(snapshot: Snapshot) -> frozenset[str]:
+    """Ids of the batches that a snapshot rolls back."""
+    said = snapshot.summary
+    return frozenset(str(said[SUMMARY_ROLLED_BACK] or "").split() if said is not None else ())
 
 
 def lineage(metadata: TableMetadata) -> Iterator[Snapshot]:

@@ -14,10 +14,13 @@ from dagster import (
 
 from resources.ledger import LedgerResource
 from resources.object_store import ObjectStoreResource
+from resources.outages import in_a_sentence
+from sensors.arrival_record import clauses, is_due, left_behind, observation, record
+from sensors.batch_runs import BatchRuns
 from service_core.arrival import ArrivalCursor, Arrivals, look_for_arrivals
+from service_core.arrival.pressure import LISTING
 from service_core.contract.model import Contract
 from service_core.naming import arrivals_sensor, ingest_job, run_tags
-from service_core.telemetry import logger
 
 #: How often Dagster's daemon looks. A tick is bounded to a third of the 60 s after which the
 #: daemon gives up on it (`Budget.seconds`).
@@ -49,25 +52,29 @@ def arrivals_sensor_of(
         object_store: ObjectStoreResource,
         ledger: LedgerResource,
     ) -> SensorResult:
-        found = look_for_arrivals(
-            contract,
-            object_store.store(),
-            ledger.ledger(),
-            ArrivalCursor.parse(context.cursor),
-            clock=lambda: datetime.now(UTC),
-        )
-        said = sentence(contract, found)
-        logger().info("arrivals", dataset=contract.dataset, source=contract.landing.prefix,
-                      stage="arrival", run_id=None, batch_id=None, said=said)  # fmt: skip
+        cursor = ArrivalCursor.parse(context.cursor)
+        with in_a_sentence():
+            found = look_for_arrivals(
+                contract,
+                object_store.in_a_hurry().store(),
+                ledger.in_a_hurry().ledger(),
+                cursor,
+                clock=lambda: datetime.now(UTC),
+                runs=BatchRuns(context.instance),
+            )
+        figures, said = found.figures(), sentence(contract, found)
+        record(contract, figures, found.at, LISTING, said)
         context.log.info(said)
         requests = [
             RunRequest(run_key=batch.batch_id, partition_key=batch.partition, tags=run_tags(batch))
             for batch in found.batches
         ]
+        plotted = is_due(figures, cursor.observed_at, found.at)
         return SensorResult(
             run_requests=requests,
             skip_reason=None if requests else SkipReason(said),
-            cursor=found.cursor.model_dump_json(),
+            asset_events=[observation(contract, figures, found.at, LISTING)] if plotted else [],
+            cursor=found.observed(plotted).model_dump_json(),
         )
 
     return arrivals
@@ -75,18 +82,25 @@ def arrivals_sensor_of(
 
 def sentence(contract: Contract, found: Arrivals) -> str:
     """What a tick found, for the sensor's page."""
-    if found.held_back:
-        return (
-            f"{found.pending} batches of {contract.dataset} wait for their runs; what has landed "
-            "since waits in the bucket."
-        )
-    parts = [f"{found.listed} versions listed, {found.new} new in {len(found.batches)} batches"]
-    if found.late:
-        parts.append(f"{found.late} late")
+    figures = found.figures()
+    parts = [
+        f"{found.listed} versions listed, {found.new} new in "
+        f"{len(found.batches) - found.resumed} batches"
+    ]
+    parts += clauses(figures, found.at)
     if found.misplaced:
         parts.append(f"{found.misplaced} under no partition")
     if found.resumed:
         parts.append(f"{found.resumed} batches taken up from a tick that died")
+    if found.stranded:
+        parts.append(
+            f"the runs of {found.stranded} batches ended before they began, and have to be looked "
+            "at"
+        )
+    if found.why_left:
+        parts.append(left_behind(figures, found.why_left, "bucket", found.at))
+    elif figures.waiting:
+        parts.append(f"{figures.waiting} wait for others to join them")
     if not found.complete:
         parts.append("the listing goes on at the next tick")
     return f"{contract.landing.prefix}: " + "; ".join(parts) + "."

@@ -21,7 +21,9 @@ from dagster import (
 
 from resources.ledger import LedgerResource
 from resources.object_store import ObjectStoreResource
+from resources.outages import in_a_sentence
 from resources.telemetry import EventsResource
+from sensors.isolation import is_being_isolated
 from service_core.contract.model import Contract
 from service_core.naming import (
     BATCH_TAG,
@@ -69,16 +71,17 @@ def replays_sensor(
         ledger: LedgerResource,
         events: EventsResource,
     ) -> SensorResult:
-        found = look_at_replays(
-            by_dataset,
-            object_store.store(),
-            ledger.ledger(),
-            events.events(),
-            clock=lambda: datetime.now(UTC),
-            since=_time(context.cursor),
-            rehearsals=rehearsals,
-            run_of=runs_of(context.instance),
-        )
+        with in_a_sentence():
+            found = look_at_replays(
+                by_dataset,
+                object_store.in_a_hurry().store(),
+                ledger.in_a_hurry().ledger(),
+                events.in_a_hurry().events(),
+                clock=lambda: datetime.now(UTC),
+                since=_time(context.cursor),
+                rehearsals=rehearsals,
+                run_of=runs_of(context.instance),
+            )
         said = sentence(found)
         logger().info("replays", dataset=None, source=None, stage="replay", run_id=None,
                       batch_id=None, said=said)  # fmt: skip
@@ -128,17 +131,21 @@ def _time(cursor: str | None) -> datetime | None:
 
 
 def runs_of(instance: DagsterInstance) -> RunOf:
-    """How the newest run of a replay's batch stands, as a Dagster instance has it."""
+    """How the newest run of a replay's batch stands, as a Dagster instance has it. One that died
+    is not at its end before the batches are that it was split into."""
 
     def run_of(replay_id: str, batch_id: str | None) -> BatchRun:
         tags = {REPLAY_TAG: replay_id, **({BATCH_TAG: batch_id} if batch_id else {})}
-        found = instance.get_runs(RunsFilter(tags=tags), limit=1)
+        found = instance.get_run_records(RunsFilter(tags=tags), limit=1)
         if not found:
             return BatchRun(RunStanding.UNKNOWN)
-        run = found[0]
+        run = found[0].dagster_run
         if not run.is_finished or run.is_complete_and_waiting_to_retry:
             return BatchRun(RunStanding.ACTIVE, run.run_id)
-        standing = RunStanding.SUCCEEDED if run.is_success else RunStanding.FAILED
+        if run.is_success:
+            return BatchRun(RunStanding.SUCCEEDED, run.run_id)
+        isolating = batch_id is not None and is_being_isolated(instance, found[0], tags)
+        standing = RunStanding.ACTIVE if isolating else RunStanding.FAILED
         return BatchRun(standing, run.run_id)
 
     return run_of

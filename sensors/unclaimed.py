@@ -19,6 +19,7 @@ from dagster import (
 
 from resources.ledger import LedgerResource
 from resources.object_store import ObjectStoreResource
+from resources.outages import in_a_sentence
 from resources.telemetry import EventsResource
 from service_core.contract.model import Contract
 from service_core.naming import UNCLAIMED
@@ -50,7 +51,7 @@ def unclaimed_sensor(
         events: EventsResource,
     ) -> SensorResult:
         resume = json.loads(context.cursor) if context.cursor else None
-        with tempfile.TemporaryDirectory(prefix="lakegate-") as scratch:
+        with in_a_sentence(), tempfile.TemporaryDirectory(prefix="lakegate-") as scratch:
             run = Run(
                 id="unclaimed_arrivals",
                 attempt="unclaimed_arrivals",
@@ -59,9 +60,9 @@ def unclaimed_sensor(
             )
             found = look_for_unclaimed(
                 prefixes,
-                object_store.store(),
-                ledger.ledger(),
-                events.events(),
+                object_store.in_a_hurry().store(),
+                ledger.in_a_hurry().ledger(),
+                events.in_a_hurry().events(),
                 run,
                 resume=tuple(resume) if resume else None,
             )

@@ -134,14 +134,11 @@ def _is_under(contract: Contract, manifest: Manifest) -> bool:
 
 def _under(contract: Contract, manifest: Manifest) -> Manifest:
     """The same objects under the contract as it is now: built anew, for its batch is another."""
-    return Manifest(
-        dataset=manifest.dataset,
-        partition=manifest.partition,
-        contract_version=contract.version,
-        contract_hash=contract.hash,
-        origin=manifest.origin,
-        objects=manifest.objects,
-        created_at=manifest.created_at,
-        replay_id=manifest.replay_id,
-        anew=manifest.anew,
+    return Manifest.model_validate(
+        {
+            **manifest.model_dump(),
+            "contract_version": contract.version,
+            "contract_hash": contract.hash,
+            "named_contract": False,
+        }
     )

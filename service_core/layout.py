@@ -143,3 +143,14 @@ def kept_contracts_prefix(dataset: str) -> str:
 def kept_contract_key(dataset: str, version: str, contract_hash: str) -> str:
     """Manifests bucket: the text of one contract, under its version and the hash of its meaning."""
     return f"{kept_contracts_prefix(dataset)}{quote(version, safe='')}-{contract_hash}.yaml"
+
+
+def isolation_prefix(dataset: str, root_batch_id: str) -> str:
+    """Manifests bucket: all that is known of a batch that killed or hung its worker."""
+    return f"_isolation/{dataset}/{root_batch_id}/"
+
+
+def isolation_key(dataset: str, root_batch_id: str, kind: str, batch_id: str, run_id: str) -> str:
+    """Manifests bucket: what was asked for (`split` or `given_up`) when a run of one of its
+    batches had died."""
+    return f"{isolation_prefix(dataset, root_batch_id)}{kind}/{batch_id}/{run_id}.json"

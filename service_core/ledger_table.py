@@ -24,6 +24,7 @@ HEAD = "HEAD"
 HISTORY = "H#"
 CURATION = "CURATION"
 ROLLED_BACK = "ROLLED_BACK"
+DESK = "DESK"
 
 
 def object_pk(object_id: str) -> str:
@@ -50,6 +51,11 @@ def key_pk(dataset: str, key: str) -> str:
 def pending_pk(dataset: str) -> str:
     """The data set's batches whose runs have not begun, by batch id."""
     return f"PENDING#{dataset}"
+
+
+def desk_pk(dataset: str) -> str:
+    """Which way in cuts the data set's batches at the moment (`DESK`)."""
+    return f"DESK#{dataset}"
 
 
 def batch_pk(batch_id: str) -> str:

@@ -14,18 +14,43 @@ MANIFEST_TAG = "lakegate/manifest"
 PARTITION_TAG = "lakegate/partition"
 REPLAY_TAG = "lakegate/replay_id"
 
+#: Tags of the runs that isolation asks for: the run whose death they answer, the batch that was
+#: split first, and the batch that they are a part of.
+DEAD_RUN_TAG = "lakegate/dead_run"
+SPLIT_ROOT_TAG = "lakegate/split_root"
+SPLIT_OF_TAG = "lakegate/split_of"
+#: The tag of a dead run, for whoever looks at it: what isolation made of it.
+ISOLATION_TAG = "lakegate/isolation"
+
+#: Dagster's own tags: after how many seconds a run is ended, and how often it is tried again when
+#: its worker dies.
+MAX_RUNTIME_TAG = "dagster/max_runtime"
+MAX_RETRIES_TAG = "dagster/max_retries"
+
 #: Dagster's own tag of a run that is part of a backfill.
 BACKFILL_TAG = "dagster/backfill"
 
 #: The sensor that carries out replays, and in whose name it acts where no run does.
 REPLAYS_SENSOR = "replays"
 
+#: The sensor that reads the queue of notifications.
+NOTIFICATIONS_SENSOR = "arrival_notifications"
+
+#: The sensor that splits batches which kill or hang their workers.
+ISOLATION_SENSOR = "isolation"
+
 #: The job, and the asset under `maintenance`, that clears what dead attempts left.
 LEFTOVERS = "leftovers"
+
+#: The asset under `maintenance` that keeps published tables quick to publish to and to read, and
+#: its job.
+TABLES = "tables"
+TABLE_UPKEEP = "table_upkeep"
 
 #: A job's tags. Data errors are no reason to run again: Dagster's run retries go by this tag, and
 #: not by `Failure(allow_retries=False)`, which stops op retries alone.
 NO_RETRY_ON_DATA_ERRORS = {"dagster/retry_on_asset_or_op_failure": "false"}
+RETRY_IN_AN_OUTAGE = {"dagster/retry_on_asset_or_op_failure": "true"}
 
 #: The Dagster pool that bounds how many steps wait for a Glue job run at a time.
 GLUE_POOL = "glue"

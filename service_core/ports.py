@@ -7,6 +7,7 @@ arguments and can therefore run in a Dagster process, a Glue job or a test.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +19,7 @@ from service_core.layout import Zone
 from service_core.ledger import Entry, HistoryLine, KeyHead, Move, Return, State, Step
 from service_core.manifest import Manifest
 from service_core.rolled_back import RollbackMark, TakenBack
-from service_core.source_object import SourceObject
+from service_core.source_object import SourceObject, source_object_id
 from service_core.undo import History, Memory, Share, Undone
 from service_core.verdict import Verdict
 
@@ -37,6 +38,10 @@ class Listed:
     last_modified: datetime
     is_latest: bool
     sequence: int
+
+    def id_in(self, bucket: str) -> str:
+        """The id that this version has as a source object."""
+        return source_object_id(bucket, self.key, self.version_id, self.etag, self.size)
 
     def filed_under(
         self, bucket: str, partition: str, *, valid: bool, late: bool = False
@@ -120,9 +125,12 @@ class ObjectStore(Protocol):
     def copy_source(self, source_object: SourceObject, zone: Zone, key: str) -> str:
         """Copy exactly that version of a source object, untouched; returns the copy's URI."""
 
-    def list_versions(self, prefix: str, *, resume: tuple[str, str] | None = None) -> ListingPage:
-        """One page (at most 1,000) of the raw bucket's versions under a prefix, in key order;
-        `resume` is what the page before gave."""
+    def list_versions(
+        self, prefix: str, *, resume: tuple[str, str] | None = None, limit: int | None = None
+    ) -> ListingPage:
+        """One page (of at most `limit` and 1,000) of the raw bucket's versions under a prefix, in
+        key order; `resume` is what the page before gave, or any key and an empty text to start
+        after it."""
 
     def keys(self, zone: Zone, prefix: str) -> Iterator[str]:
         """Every key of a zone under a prefix."""
@@ -140,8 +148,14 @@ class ObjectStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PendingBatch:
-    """A batch whose manifest is durable and whose run has not yet begun; `replay_id`, where it is
-    a replay's."""
+    """A batch whose manifest is durable and whose run has not yet begun.
+
+    Attributes:
+        replay_id: Where it is a replay's.
+        size: Bytes of its objects.
+        way: By which of the ways in it was noticed, `listing` or `notifications`; empty where it
+            was not noticed but asked for.
+    """
 
     dataset: str
     partition: str
@@ -149,6 +163,25 @@ class PendingBatch:
     manifest_uri: str
     requested_at: datetime
     replay_id: str | None = None
+    size: int = 0
+    way: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """The right to cut a data set's new objects into batches, which one way in has at a time.
+
+    Attributes:
+        way: Who has it.
+        until: When it is free again, whatever has become of its holder.
+        paid_until: Until when the data set's ledger writes so far keep its pace: what has been
+            taken is at most what the pace allows by then. None where nothing has been taken.
+    """
+
+    dataset: str
+    way: str
+    until: datetime
+    paid_until: datetime | None = None
 
 
 class Ledger(Protocol):
@@ -156,6 +189,9 @@ class Ledger(Protocol):
 
     def entries(self, object_ids: Iterable[str]) -> dict[str, Entry]:
         """The entries of those ids that the ledger knows, read consistently."""
+
+    def known(self, object_ids: Iterable[str]) -> frozenset[str]:
+        """Those of the ids that the ledger knows, read consistently: cheaper than their entries."""
 
     def in_partition(
         self, dataset: str, partition: str, state: State | None = None
@@ -207,13 +243,20 @@ class Ledger(Protocol):
     def close_batch(self, dataset: str, batch_id: str) -> None:
         """Record that a batch's run has begun; does nothing where it already has."""
 
+    def take_desk(self, dataset: str, way: str, *, at: datetime, seconds: float) -> Desk | None:
+        """Take a data set's desk for so many seconds; None where another way in has it. Who has
+        it already, or died with it, may take it again."""
+
+    def leave_desk(self, desk: Desk, *, paid_until: datetime | None) -> None:
+        """Leave a desk, unless another way in has it by now."""
+
     def claim_content(
         self, dataset: str, claims: Mapping[str, SourceObject]
     ) -> dict[str, tuple[str, str]]:
         """Claim content hashes for objects; returns the (object id, key) that holds each hash.
 
-        The first claim wins and is never lost to another key; another version of the same key
-        takes it over.
+        The first claim wins. Another version of the same key takes it over; another key only
+        once no row of the holder is published, nor may be by the batch that has it.
         """
 
     def key_heads(self, dataset: str, keys: Iterable[str]) -> dict[str, KeyHead]:
@@ -374,6 +417,60 @@ class Upkeep(Protocol):
     def referenced(self) -> Mapping[str, frozenset[str]]:
         """By the name of each table there is, the URI of every file that it, or any snapshot that
         it keeps, refers to: data, manifests and metadata."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One message of the queue of notifications, in hand.
+
+    Attributes:
+        handle: What the queue knows it by while it is in hand.
+        body: What it says.
+        received: How often it has been in somebody's hand, this time included.
+    """
+
+    handle: str
+    body: str
+    received: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class QueueDepth:
+    """How many messages a queue holds, by its own estimate.
+
+    Attributes:
+        ready: Those that could be received now.
+        in_hand: Those that somebody has received and not yet deleted.
+        postponed: Those that become ready by and by.
+    """
+
+    ready: int
+    in_hand: int
+    postponed: int
+
+
+class Notifications(Protocol):
+    """The queue of notifications that objects were created. A message that is in hand comes back
+    by itself where nobody deletes it."""
+
+    def receive(self, *, most: int, wait_seconds: float) -> list[Notice]:
+        """Messages, as many as are there and no more than `most`; waits for the first of them."""
+
+    def in_hand(self, notices: Sequence[Notice]) -> AbstractContextManager[None]:
+        """Keeps messages from coming back for the length of a block, however long that is."""
+
+    def delete(self, notices: Sequence[Notice]) -> None:
+        """Delete messages that are done with."""
+
+    def postpone(self, notices: Sequence[Notice], seconds: float) -> None:
+        """Have messages come back after about so many seconds, as if they had never been received.
+        None is lost, and some may come twice, if this is interrupted."""
+
+    def give_up(self, notices: Sequence[tuple[Notice, str]]) -> None:
+        """Move messages to the dead-letter queue, each with the reason."""
+
+    def depth(self) -> QueueDepth:
+        """How many messages there are."""
 
 
 class Events(Protocol):

@@ -129,7 +129,8 @@ def _way_back(source_object: SourceObject, batch: Manifest | Verdict, copy: str 
     if batch.dataset == UNCLAIMED:
         return f"{where}. Land it under a contract's prefix, or write a contract for this one."
     return (
-        f"{where}, and copied to {copy}. Land a mended file under the same key; or mend the "
-        f"contract and run {ingest_job(batch.dataset)} for partition {batch.partition}: "
-        "under the new contract the same objects make a new batch."
+        f"{where}, and copied to {copy}. Land a mended file under the same key. Or mend the "
+        f"contract, and run `lakegate quarantine release --dataset {batch.dataset} "
+        f'{source_object.id} --reason "..."`, or the job {ingest_job(batch.dataset)} for '
+        f"partition {batch.partition}: what passes then is published and leaves quarantine."
     )

@@ -173,8 +173,8 @@ REASONS: dict[ReasonCode, Reason] = _table(
         _C.OBJECT_MISSING,
         _VALIDATION,
         _FILE,
-        "The object was deleted before it could be read.",
-        "Land the file again if its rows are wanted.",
+        "The object was deleted, or another put in its place, before it could be read.",
+        "Land the file again if its rows are wanted; what took its place is processed by itself.",
     ),
     (
         _C.ENCODING,
@@ -404,7 +404,8 @@ REASONS: dict[ReasonCode, Reason] = _table(
         _C.PROCESSING_FAILURE,
         _VALIDATION,
         _FILE,
-        "Processing this file failed for a reason that is not known to be the data's.",
-        "See the recorded failure, then replay the file.",
+        "Processing this file failed, or killed or hung its worker each time, for a reason that is "
+        "not known to be the data's.",
+        "See the recorded failure; once its cause is gone, release the file from quarantine.",
     ),
 )

@@ -139,23 +139,35 @@ class S3ObjectStore:
             raise
         return self.uri(zone, key)
 
-    def list_versions(self, prefix: str, *, resume: tuple[str, str] | None = None) -> ListingPage:
-        """One page (at most 1,000) of the raw bucket's versions under a prefix, in key order and
-        newest first within a key; delete markers are passed over.
+    def list_versions(
+        self, prefix: str, *, resume: tuple[str, str] | None = None, limit: int | None = None
+    ) -> ListingPage:
+        """One page of the raw bucket's versions under a prefix, in key order and newest first
+        within a key; delete markers are passed over.
 
         Args:
             prefix: What the keys begin with.
             resume: What the page before gave; or any key and an empty text, to start after it.
+            limit: Versions and delete markers on the page at most; S3 gives no more than 1,000, and
+                as many where None is said.
         """
         marker = _markers(resume) if resume else {}
-        answer = self._list(prefix, _PAGE, marker)
+        answer = self._list(prefix, limit or _PAGE, marker)
         versions = list(answer.get("Versions", ()))
         tail: Sequence[Mapping[str, Any]] = ()
         following = None
         if answer.get("IsTruncated"):
-            following = (answer["NextKeyMarker"], answer.get("NextVersionIdMarker", ""))
-            if versions:
-                tail = self._older_of_that_second(versions[-1], _markers(following))
+            cut = answer["NextKeyMarker"]
+            following = (cut, answer.get("NextVersionIdMarker", ""))
+            before = max((key for key in _keys(answer) if key != cut), default=None)
+            if versions and versions[-1]["Key"] == cut:
+                if before is not None:
+                    # How many versions of one second a key has decides their sequence. Leaving a
+                    # key that may go on to the next page saves asking for the rest of it.
+                    versions = [version for version in versions if version["Key"] != cut]
+                    following = (before, "")
+                else:
+                    tail = self._older_of_that_second(versions[-1], _markers(following))
         sequences = _sequences([*versions, *tail])
         return ListingPage(
             objects=tuple(
@@ -249,6 +261,12 @@ def split_uri(uri: str) -> tuple[str, str]:
     if scheme not in {"s3", "s3a"} or not bucket or not key:
         raise ValueError(f"{uri!r} is no URI of an object; expected s3://bucket/key.")
     return bucket, key
+
+
+def _keys(answer: Mapping[str, Any]) -> Iterator[str]:
+    for kind in ("Versions", "DeleteMarkers"):
+        for listed in answer.get(kind, ()):
+            yield listed["Key"]
 
 
 def _exactly(source_object: SourceObject) -> dict[str, Any]:

@@ -23,6 +23,14 @@ class Environment(StrEnum):
     PROD = "prod"
 
 
+class NotificationRoute(StrEnum):
+    """How the raw bucket tells of what is created in it."""
+
+    OFF = "off"
+    SQS = "sqs"
+    EVENTBRIDGE = "eventbridge"
+
+
 class SettingsError(Exception):
     """An environment variable holds something it cannot."""
 
@@ -33,6 +41,7 @@ class Settings(BaseModel):
     Attributes:
         environment: `LAKEGATE_ENV`.
         endpoint_url: `AWS_ENDPOINT_URL`; None in the cloud.
+        s3_endpoint_url: `AWS_ENDPOINT_URL_S3`, where S3 answers somewhere else than the rest.
         region: `AWS_REGION`, or `AWS_DEFAULT_REGION`.
         name_prefix: `LAKEGATE_NAME_PREFIX`; starts the name of every bucket and table. Bucket
             names are global, so an account should set its own.
@@ -41,6 +50,8 @@ class Settings(BaseModel):
         sensors_on: `LAKEGATE_SENSORS`, `on` or `off`: whether sensors run without being switched
             on in the UI.
         sensor_seconds: `LAKEGATE_SENSOR_SECONDS`, how often each sensor looks for arrivals.
+        notifications: `LAKEGATE_NOTIFICATIONS`, `off`, `sqs` or `eventbridge`: whether the raw
+            bucket tells of what is created in it, and by which way; `off` leaves it to listing.
         engine: `LAKEGATE_ENGINE`: what curates the batches of contracts that leave the choice
             open (`auto`); None, as `auto`, lets each batch's size decide.
         dpu_hour_price: `LAKEGATE_DPU_HOUR_PRICE`, what AWS Glue bills for a DPU-hour. It and the
@@ -59,20 +70,33 @@ class Settings(BaseModel):
         glue_timeout_minutes: `LAKEGATE_GLUE_TIMEOUT_MINUTES`, after how long Glue ends a run.
         glue_concurrent_runs: `LAKEGATE_GLUE_CONCURRENT_RUNS`, how many runs may be in flight at
             once.
+        run_minutes: `LAKEGATE_RUN_MINUTES`, after how long the run of a batch counts as hung and is
+            ended; it has to be longer than any batch takes, the wait for a Glue job included.
         leftover_days: `LAKEGATE_LEFTOVER_DAYS`, how old a file of a dead attempt has to be before
             the clean-up removes it.
+        snapshot_days: `LAKEGATE_SNAPSHOT_DAYS`, for how long a published table keeps the snapshots
+            of its past, which rollback and time travel reach; the newest 100 stay longer.
+        snapshots: `LAKEGATE_SNAPSHOTS`, how many a table keeps at most, whatever their age: each
+            costs every later commit about 0.03 ms and 1 kB.
+        aws_attempts: `LAKEGATE_AWS_ATTEMPTS`, how often a call of AWS is tried in all, with
+            back-off, before its failure is told.
+        aws_connect_seconds: `LAKEGATE_AWS_CONNECT_SECONDS`, how long each try waits to connect.
+        aws_read_seconds: `LAKEGATE_AWS_READ_SECONDS`, how long each try waits for AWS to say
+            anything more.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     environment: Environment = Environment.DEV
     endpoint_url: str | None = None
+    s3_endpoint_url: str | None = None
     region: str = Field(default="us-east-1", pattern=r"\A[a-z0-9-]+\z")
     name_prefix: str = Field(default="lakegate", pattern=r"\A[a-z][a-z0-9-]{1,20}\z")
     contracts: Path = Path("contracts")
     scratch: Path | None = None
     sensors_on: bool = False
     sensor_seconds: int = Field(default=30, ge=1)
+    notifications: NotificationRoute = NotificationRoute.OFF
     engine: Engine | None = None
     # US dollars in us-east-1: a DPU-hour of a Glue Spark job, and a vCPU-hour of Fargate.
     dpu_hour_price: float = Field(default=0.44, ge=0, allow_inf_nan=False)
@@ -87,8 +111,30 @@ class Settings(BaseModel):
     glue_workers: int = Field(default=4, ge=2, le=299)
     glue_timeout_minutes: int = Field(default=120, ge=1, le=10_080)
     glue_concurrent_runs: int = Field(default=8, ge=1, le=1_000)
+    # More than a Glue job run may take by default.
+    run_minutes: float = Field(default=180, gt=0, le=10_080, allow_inf_nan=False)
     # Longer than any attempt works. Nothing but the age tells of one outside of Dagster.
     leftover_days: float = Field(default=3.0, ge=0, le=3_650, allow_inf_nan=False)
+    snapshot_days: float = Field(default=30.0, ge=0, le=3_650, allow_inf_nan=False)
+    snapshots: int = Field(default=1_000, ge=1, le=100_000)
+    aws_attempts: int = Field(default=8, ge=1, le=20)
+    aws_connect_seconds: float = Field(default=5.0, gt=0, le=600, allow_inf_nan=False)
+    aws_read_seconds: float = Field(default=60.0, gt=0, le=600, allow_inf_nan=False)
+
+    def in_a_hurry(self) -> Settings:
+        """The same for a sensor's tick, which Dagster gives up on after 60 s without a word: a
+        call that is never answered has failed by then, and says why."""
+        return self.model_copy(
+            update={
+                "aws_attempts": min(self.aws_attempts, 4),
+                "aws_connect_seconds": min(self.aws_connect_seconds, 3.0),
+                "aws_read_seconds": min(self.aws_read_seconds, 10.0),
+            }
+        )
+
+    def endpoint_of(self, service: str) -> str | None:
+        """Where a service such as `s3` answers; None in the cloud."""
+        return (service == "s3" and self.s3_endpoint_url) or self.endpoint_url
 
     def bucket(self, zone: Zone) -> str:
         """A zone's bucket, such as `lakegate-dev-raw`."""
@@ -105,6 +151,17 @@ class Settings(BaseModel):
     @property
     def alerts_topic(self) -> str:
         return f"{self.name_prefix}-{self.environment}-alerts"
+
+    @property
+    def notifications_queue(self) -> str:
+        """The queue that notifications of created objects come to, and the rule's name where they
+        come by way of EventBridge."""
+        return f"{self.name_prefix}-{self.environment}-arrivals"
+
+    @property
+    def dead_letter_queue(self) -> str:
+        """Where notifications go that nobody understands, or that keep failing."""
+        return f"{self.name_prefix}-{self.environment}-arrivals-dead"
 
     @property
     def artifacts_bucket(self) -> str:
@@ -142,7 +199,7 @@ class Settings(BaseModel):
         except ValidationError as error:
             raise SettingsError(_sentences(error)) from None
 
-    @field_validator("endpoint_url")
+    @field_validator("endpoint_url", "s3_endpoint_url")
     @classmethod
     def _a_url(cls, endpoint_url: str | None) -> str | None:
         if endpoint_url is not None and not re.fullmatch(r"https?://[^\s/]+/?", endpoint_url):
@@ -153,6 +210,7 @@ class Settings(BaseModel):
 _VARIABLES = {
     "LAKEGATE_ENV": "environment",
     "AWS_ENDPOINT_URL": "endpoint_url",
+    "AWS_ENDPOINT_URL_S3": "s3_endpoint_url",
     "AWS_REGION": "region",
     "AWS_DEFAULT_REGION": "region",
     "LAKEGATE_NAME_PREFIX": "name_prefix",
@@ -160,6 +218,7 @@ _VARIABLES = {
     "LAKEGATE_SCRATCH": "scratch",
     "LAKEGATE_SENSORS": "sensors_on",
     "LAKEGATE_SENSOR_SECONDS": "sensor_seconds",
+    "LAKEGATE_NOTIFICATIONS": "notifications",
     "LAKEGATE_ENGINE": "engine",
     "LAKEGATE_DPU_HOUR_PRICE": "dpu_hour_price",
     "LAKEGATE_VCPU_HOUR_PRICE": "vcpu_hour_price",
@@ -170,7 +229,13 @@ _VARIABLES = {
     "LAKEGATE_GLUE_WORKERS": "glue_workers",
     "LAKEGATE_GLUE_TIMEOUT_MINUTES": "glue_timeout_minutes",
     "LAKEGATE_GLUE_CONCURRENT_RUNS": "glue_concurrent_runs",
+    "LAKEGATE_RUN_MINUTES": "run_minutes",
     "LAKEGATE_LEFTOVER_DAYS": "leftover_days",
+    "LAKEGATE_SNAPSHOT_DAYS": "snapshot_days",
+    "LAKEGATE_SNAPSHOTS": "snapshots",
+    "LAKEGATE_AWS_ATTEMPTS": "aws_attempts",
+    "LAKEGATE_AWS_CONNECT_SECONDS": "aws_connect_seconds",
+    "LAKEGATE_AWS_READ_SECONDS": "aws_read_seconds",
 }
 
 

@@ -29,7 +29,8 @@ class EmbeddedAwsError(Exception):
 class EmbeddedAws:
     """An AWS of one's own on loopback, for as long as the `with` block lasts.
 
-    Everything in it is kept in memory and gone when it stops.
+    Everything in it is kept in memory and gone when it stops, unless it has a folder to keep
+    objects, ledger and catalog in.
 
     Args:
         port: The port to listen on; 0 for any free one.
@@ -38,6 +39,7 @@ class EmbeddedAws:
         ready_within: Seconds that it may take to start.
         glue_minute_seconds: How long a minute of a Glue job's `Timeout` lasts; a test need not
             wait for a real one.
+        durable: The folder to keep things in; made where it is not there.
     """
 
     def __init__(
@@ -48,15 +50,18 @@ class EmbeddedAws:
         log: Path | None = None,
         ready_within: float = 60.0,
         glue_minute_seconds: float = 60.0,
+        durable: Path | None = None,
     ) -> None:
         self._port = port
         self._region = region
         self._log_path = log
         self._ready_within = ready_within
         self._glue_minute_seconds = glue_minute_seconds
+        self._durable = durable.resolve() if durable else None
         self._own_log: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._endpoint: str | None = None
+        self._s3_endpoint = ""
 
     @property
     def endpoint(self) -> str:
@@ -77,10 +82,12 @@ class EmbeddedAws:
     def environment(self) -> dict[str, str]:
         """The environment variables that point any AWS client at this server.
 
-        The credentials are made up; the server looks at none.
+        The credentials are made up; the server looks at none. A variable that says nothing is
+        there so that none of the caller's own shows through.
         """
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ENDPOINT_URL_S3": self._s3_endpoint,
             "AWS_ACCESS_KEY_ID": "embedded",
             "AWS_SECRET_ACCESS_KEY": "embedded",
             "AWS_SESSION_TOKEN": "",
@@ -106,6 +113,7 @@ class EmbeddedAws:
                     *(sys.executable, "-m", "deploy.local"),
                     *("--port", str(self._port), "--parent-pid", str(os.getpid())),
                     *("--glue-minute-seconds", str(self._glue_minute_seconds)),
+                    *(("--durable", str(self._durable)) if self._durable else ()),
                 ],
                 cwd=Path(__file__).resolve().parents[2],
                 stdin=subprocess.DEVNULL,
@@ -128,7 +136,9 @@ class EmbeddedAws:
             raise EmbeddedAwsError(
                 f"The embedded AWS {why}. Its log, {log_path}, ends: {said or '(empty)'}"
             )
-        self._endpoint = str(json.loads(line)["endpoint"])
+        said = json.loads(line)
+        self._endpoint = str(said["endpoint"])
+        self._s3_endpoint = str(said.get("s3_endpoint", ""))
         return self
 
     def stop(self) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import threading
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler
@@ -89,19 +89,33 @@ class OneRequestAtATime:
     moto's back ends check and then set without a lock, so that of two conditional writes, or two
     PUTs of one key, in two threads, both can win or one can vanish. Under the interpreter's own
     lock nothing was parallel anyway. Services that call others (Step Functions, Lambda, Batch)
-    wait for them while they answer and so are not held here.
+    wait for them while they answer and so are not held here, nor is SQS, where a request may wait
+    for a message (`deploy.local.sqs_waiting`).
     """
 
-    SERIAL = frozenset({"s3", "dynamodb", "glue", "events", "logs", "sns", "sqs"})
+    SERIAL = frozenset({"s3", "dynamodb", "glue", "events", "logs", "sns"})
 
     def __init__(self, application: DomainDispatcherApplication) -> None:
         self._application = application
         self._locks = {service: threading.RLock() for service in self.SERIAL}
+        #: Told of each request that was carried out, before it is answered and before the next.
+        self.after: Callable[[str, Mapping[str, Any]], None] | None = None
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         backend = self._application.get_application(environ)
-        lock = self._locks.get(getattr(backend, "service", ""))
+        service = getattr(backend, "service", "")
+        lock = self._locks.get(service)
         if lock is None:
             return backend(environ, start_response)
+        after, answered = self.after, ""
+
+        def noting(status: str, *more: Any) -> Any:
+            nonlocal answered
+            answered = status
+            return start_response(status, *more)
+
         with lock:
-            return backend(environ, start_response)
+            answer = backend(environ, noting)
+            if after is not None and answered.startswith("200"):
+                after(service, environ)
+            return answer

@@ -1,7 +1,7 @@
 """One attempt at a job's script: fetched, started as a process, watched to its end.
 
 The process has the arguments, the Python path and the Spark that it would have on Glue, and of the
-server's environment nothing that it would not. It cannot outlive the server (`glue_guardian.py`).
+server's environment nothing that it would not. It cannot outlive the server (`guardian.py`).
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from deploy.local import loopback
 from deploy.local.glue_arguments import Launch
+from deploy.local.guarded import start_guarded
 from deploy.local.job_error import failure
 from deploy.local.job_log import ERROR, OUTPUT, JobLog
 from deploy.local.spark_home import write_spark_configuration
 
-_GUARDIAN = Path(__file__).with_name("glue_guardian.py")
 #: From SIGTERM to SIGKILL.
 _GRACE_SECONDS = 2.0
 _LOG_SECONDS = 5.0
@@ -118,7 +118,7 @@ class JobProcess:
             place.write_bytes(self._fetch(uri))
             on_path.append(str(place if place.suffix in {".zip", ".egg", ".whl"} else place.parent))
         spark, self._missing = write_spark_configuration(
-            directory, endpoint=loopback.endpoint(), asked=self._launch.spark_conf
+            directory, endpoint=loopback.s3_endpoint(), asked=self._launch.spark_conf
         )
         self._errors.write(self._remarks())
         environment = {
@@ -142,18 +142,15 @@ class JobProcess:
         status, status_end = os.pipe()
         with self._lock:
             self._status = status
-            self._guardian = subprocess.Popen(
-                [
-                    *(sys.executable, "-I", "-S", str(_GUARDIAN)),
-                    *(str(status_end), str(_GRACE_SECONDS), str(directory)),
-                    *command,
-                ],
+            self._guardian = start_guarded(
+                command,
+                directory=directory,
+                remove=True,
+                grace_seconds=_GRACE_SECONDS,
+                status=status_end,
                 env=environment,
-                stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                pass_fds=(status_end,),
-                start_new_session=True,
             )
             stopped = self._stopped
         os.close(status_end)

@@ -13,6 +13,9 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
+#: In the server's own environment, as `MOTO_PORT` is.
+S3_ENDPOINT = "EMBEDDED_S3_ENDPOINT"
+
 _LOCK = threading.Lock()
 _CLIENTS: dict[tuple[str, str], Any] = {}
 
@@ -22,10 +25,16 @@ def endpoint() -> str:
     return f"http://127.0.0.1:{os.environ['MOTO_PORT']}"
 
 
+def s3_endpoint() -> str:
+    """Where S3 answers: this server, unless there is an S3 server of its own behind it."""
+    return os.environ.get(S3_ENDPOINT) or endpoint()
+
+
 def environment(region: str) -> dict[str, str]:
     """What points an AWS client in a process of ours at this server."""
     return {
         "AWS_ENDPOINT_URL": endpoint(),
+        "AWS_ENDPOINT_URL_S3": s3_endpoint(),
         "AWS_ACCESS_KEY_ID": "embedded",
         "AWS_SECRET_ACCESS_KEY": "embedded",
         "AWS_REGION": region,
@@ -44,7 +53,7 @@ def client(service: str, region: str) -> Any:
         if key not in _CLIENTS:
             _CLIENTS[key] = boto3.session.Session().client(
                 service,
-                endpoint_url=endpoint(),
+                endpoint_url=s3_endpoint() if service == "s3" else endpoint(),
                 region_name=region,
                 aws_access_key_id="embedded",
                 aws_secret_access_key="embedded",

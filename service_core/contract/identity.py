@@ -23,7 +23,7 @@ _CHARACTERS = 16
 _NOT_MEANING = frozenset(
     {
         *("hash", "path", "text", "line"),
-        *("description", "dimension", "owner", "producer", "tags", "freshness"),
+        *("description", "dimension", "owner", "producer", "tags", "freshness", "pace"),
     }
 )
 

@@ -30,6 +30,7 @@ CONTRACT_PROPERTIES: Mapping[str, tuple[str, ...]] = {
     "tolerance": ("divertedShare",),
     "engine": ("name", "sizeThresholdBytes"),
     "publication": ("mode",),
+    "pace": ("maxRuns", "maxQueuedBytes", "maxFilesPerSecond", "maxWait"),
     "processing": (),
     "producer": (),
 }

@@ -18,12 +18,14 @@ from service_core.contract.model import (
     Format,
     Grain,
     Landing,
+    Pace,
 )
 from service_core.contract.problem import one_of, shown
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
 _DIRECTIVE = re.compile(r"%(.?)")
 _MIN_YEAR = 1970
+_LONGEST_WAIT = timedelta(hours=12)
 
 
 def read_landing(custom: Fields) -> Landing | None:
@@ -65,6 +67,33 @@ def read_landing(custom: Fields) -> Landing | None:
         max_batch_files=fields.whole("maxBatchFiles", 1000, minimum=1),
         max_batch_bytes=fields.size("maxBatchBytes", 1024**3, minimum=1),
     )
+
+
+def read_pace(custom: Fields, freshness: timedelta | None) -> Pace:
+    """The pace block.
+
+    Args:
+        freshness: What the contract promises: files that wait longer than that would break it.
+    """
+    fields = custom.fields("pace", CONTRACT_PROPERTIES["pace"])
+    default = Pace()
+    pace = Pace(
+        max_runs=fields.whole("maxRuns", default.max_runs, minimum=1),
+        max_queued_bytes=fields.size("maxQueuedBytes", default.max_queued_bytes, minimum=1),
+        max_files_per_second=fields.whole(
+            "maxFilesPerSecond", default.max_files_per_second, minimum=1
+        ),
+        max_wait=fields.duration("maxWait", default.max_wait) or default.max_wait,
+    )
+    longest = min(freshness / 2, _LONGEST_WAIT) if freshness is not None else _LONGEST_WAIT
+    if pace.max_wait > longest:
+        fields.problems.add(
+            fields.line_of("maxWait"),
+            f"pace.maxWait ({pace.max_wait}) is longer than {longest}, which is the longest that "
+            "files may wait for one another: twelve hours, and half of what slaProperties "
+            "promises. Shorten it.",
+        )
+    return pace
 
 
 def _prefix(fields: Fields) -> str | None:

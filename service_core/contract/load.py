@@ -18,7 +18,7 @@ from service_core.contract.document import Node, read_document
 from service_core.contract.fields import Fields, custom_properties
 from service_core.contract.identity import meaning_hash
 from service_core.contract.keys import CONTRACT_PROPERTIES
-from service_core.contract.landing import read_drift, read_format, read_landing
+from service_core.contract.landing import read_drift, read_format, read_landing, read_pace
 from service_core.contract.model import (
     Contract,
     Engine,
@@ -151,6 +151,8 @@ def _build(root: Node, path: Path, problems: Problems) -> Contract | None:
     landing = read_landing(custom)
     form = read_format(custom)
     drift = read_drift(custom)
+    freshness = _freshness(fields)
+    pace = read_pace(custom, freshness)
     table, table_line = _only_schema(fields, problems)
     read = (
         read_columns(table.node("properties"), form, problems, table_line)
@@ -188,7 +190,8 @@ def _build(root: Node, path: Path, problems: Problems) -> Contract | None:
         tolerated_share=_tolerated_share(custom),
         owner=_owner(fields),
         producer=custom.text("producer"),
-        freshness=_freshness(fields),
+        freshness=freshness,
+        pace=pace,
         description=_description(fields),
         tags=fields.texts("tags"),
     )

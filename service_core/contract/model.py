@@ -334,6 +334,26 @@ class Landing:
     max_batch_bytes: int = 1024**3
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast a data set's arrivals are taken, and how long they may wait for one another.
+
+    Attributes:
+        max_runs: Runs in flight, those that wait for their turn included. At so many, arrivals
+            wait in the bucket or in the queue.
+        max_queued_bytes: Bytes of batches whose runs have not begun.
+        max_files_per_second: New files that are written to the ledger, on average.
+        max_wait: The window in which files gather to a batch that is not full; nothing: every
+            look takes what is there.
+    """
+
+    # What four runs at a time do between two ticks, and no more than that often again.
+    max_runs: int = 50
+    max_queued_bytes: int = 20 * 1024**3
+    max_files_per_second: int = 1000
+    max_wait: timedelta = timedelta(0)
+
+
 class FileFormat(StrEnum):
     CSV = "csv"
     TSV = "tsv"
@@ -442,6 +462,7 @@ class Contract:
         engine, engine_threshold_bytes: Which engine curates; `auto` leaves the process above
             the threshold.
         freshness: How old the latest publication may be; None where nothing is promised.
+        pace: How fast arrivals are taken.
         text: The document itself, as it was loaded.
     """
 
@@ -463,6 +484,7 @@ class Contract:
     owner: str = ""
     producer: str = ""
     freshness: timedelta | None = None
+    pace: Pace = Pace()
     description: str = ""
     tags: tuple[str, ...] = field(default=())
     text: str = field(default="", repr=False, compare=False)

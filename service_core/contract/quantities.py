@@ -17,6 +17,7 @@ _ISO = re.compile(
     r"(?:T(?=[0-9])(?:(?P<hours>[0-9]{1,6})H)?(?:(?P<minutes>[0-9]{1,6})M)?"
     r"(?:(?P<seconds>[0-9]{1,6})S)?)?\Z"
 )
+_PARTS = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
 _PLAIN = re.compile(r"([0-9]{1,6}) (week|day|hour|minute|second)s?\Z")
 
 
@@ -43,3 +44,13 @@ def duration(text: str) -> timedelta | None:
         return None
     span = timedelta(**parts)
     return span if parts and span <= LONGEST else None
+
+
+def in_words(span: timedelta) -> str:
+    """`3 days`, or `1 day 12 hours`: whole seconds of a duration that is not negative."""
+    left, said = int(span.total_seconds()), []
+    for unit, seconds in _PARTS:
+        count, left = divmod(left, seconds)
+        if count:
+            said.append(f"{count} {unit}{'s' * (count != 1)}")
+    return " ".join(said) or "0 seconds"

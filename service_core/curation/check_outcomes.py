@@ -19,7 +19,7 @@ from service_core.contract.checks import (
     check_names,
     unique_check_name,
 )
-from service_core.contract.model import Contract, SetRule, SetScope
+from service_core.contract.model import Contract, Expectation, SetRule, SetScope
 from service_core.curation.settlement import JudgedFigure, Settlement, shown
 from service_core.curation.tally import SAMPLES, Samples, Tally
 from service_core.reasons import Severity
@@ -160,7 +160,7 @@ def _of_set(check: CheckDeclaration, rule: SetRule, findings: Findings) -> Check
         rows_failed=sum(findings.tallies.get(owner, Tally()).rows for owner in failed),
         figure=batch.figure if batch is not None else None,
         expectation=check.description,
-        detail=_figures(batch if by_batch else None, failed, len(apart)),
+        detail=_figures(rule, batch if by_batch else None, failed, len(apart)),
         samples=tuple(
             {SOURCE_KEY: findings.keys[owner], "figure": judged.figure}
             for owner, judged in list(failed.items())[:SAMPLES]
@@ -168,7 +168,9 @@ def _of_set(check: CheckDeclaration, rule: SetRule, findings: Findings) -> Check
     )
 
 
-def _figures(batch: JudgedFigure | None, failed: Mapping[str, JudgedFigure], files: int) -> str:
+def _figures(
+    rule: SetRule, batch: JudgedFigure | None, failed: Mapping[str, JudgedFigure], files: int
+) -> str:
     said = []
     if batch is not None:
         said.append(f"The batch's figure is {shown(batch.figure)}.")
@@ -176,7 +178,23 @@ def _figures(batch: JudgedFigure | None, failed: Mapping[str, JudgedFigure], fil
         said.append(f"{len(failed)} of {files} files failed by themselves.")
     elif files:
         said.append(f"None of {files} files failed by itself.")
+    if failed or (batch is not None and not batch.held):
+        said.append(f"A figure must be {_wanted(rule.expectation)}.")
     return " ".join(said) or "No file was judged."
+
+
+def _wanted(expectation: Expectation) -> str:
+    """What a figure must be, in words."""
+    bounds = (
+        ("above" if expectation.exclusive_minimum else "at least", expectation.minimum),
+        ("below" if expectation.exclusive_maximum else "at most", expectation.maximum),
+        ("exactly", expectation.equal),
+        ("other than", expectation.unequal),
+    )
+    said = [f"{words} {shown(bound)}" for words, bound in bounds if bound is not None]
+    if expectation.outside is not None:
+        said.append("not between {} and {}".format(*map(shown, expectation.outside)))
+    return " and ".join(said)
 
 
 def _with_key(sample: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, Any]:

@@ -11,8 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from pydantic import ValidationError
-
 from service_core.contract.model import Contract
 from service_core.curation.check_outcomes import Conservation, Findings, check_outcomes
 from service_core.curation.judgement import type_name
@@ -20,10 +18,11 @@ from service_core.curation.settlement import Settlement
 from service_core.curation.tally import Samples, Tally
 from service_core.curation.workbench import Files
 from service_core.drift import Drift, DriftKind
+from service_core.giving_back import returns_of, stored_verdict
 from service_core.layout import Zone, batch_prefix, verdict_key
-from service_core.ledger import Move, Return, State
+from service_core.ledger import Move, State
 from service_core.manifest import Manifest
-from service_core.ports import Ledger, ObjectMissingError, ObjectStore
+from service_core.ports import Ledger, ObjectStore
 from service_core.quarantine import quarantine_file
 from service_core.reasons import ReasonCode, Scope
 from service_core.run import Run
@@ -132,18 +131,6 @@ def standing_verdict(contract: Contract, manifest: Manifest, store: ObjectStore)
     return verdict if same else None
 
 
-def stored_verdict(
-    store: ObjectStore, dataset: str, partition: str, batch_id: str
-) -> Verdict | None:
-    """A batch's verdict, if there is one that can be read."""
-    try:
-        return Verdict.model_validate_json(
-            store.read(Zone.DQ_RESULTS, verdict_key(dataset, partition, batch_id))
-        )
-    except (ObjectMissingError, ValidationError):
-        return None
-
-
 def still_holds(verdict: Verdict, record: ValidationRecord, store: ObjectStore) -> bool:
     """Whether what a verdict speaks of is still so: the same rows read, and its files there."""
     read = {f.source_object.id: (f.rows_read, f.accepted) for f in record.files}
@@ -182,40 +169,10 @@ def record_in_ledger(
     ]
     if moves:
         ledger.move(verdict.batch_id, moves, run_id=run.id, at=run.clock())
-    if not verdict.passed and any(file.published_by for file in verdict.files):
-        ledger.give_back(verdict.batch_id, _returns(verdict, store), run_id=run.id, at=run.clock())
-
-
-def _returns(verdict: Verdict, store: ObjectStore) -> list[Return]:
-    """The objects that other batches have published, with what those batches said of them."""
-    published = {f.published_by for f in verdict.files if f.published_by is not None}
-    earlier = {
-        batch_id: stored_verdict(store, verdict.dataset, verdict.partition, batch_id)
-        for batch_id in published
-    }
-    said = {
-        (batch_id, file.source_object.id): (then.contract_version, file)
-        for batch_id, then in earlier.items()
-        if then is not None
-        for file in then.files
-    }
-    returns = []
-    for file in verdict.files:
-        if file.published_by is None:
-            continue
-        back = Return(object_id=file.source_object.id, batch_id=file.published_by)
-        if (known := said.get((file.published_by, file.source_object.id))) is not None:
-            version, then = known
-            back = back.model_copy(
-                update={
-                    "contract_version": version,
-                    "rows_read": then.rows_read,
-                    "rows_published": then.rows_accepted,
-                    "rows_quarantined": then.rows_quarantined,
-                }
-            )
-        returns.append(back)
-    return returns
+    published_by = {f.source_object.id: f.published_by for f in verdict.files if f.published_by}
+    if not verdict.passed and published_by:
+        back = returns_of(verdict.dataset, verdict.partition, published_by, store)
+        ledger.give_back(verdict.batch_id, back, run_id=run.id, at=run.clock())
 
 
 def _outcome(contract: Contract, file: FileValidation, judged: Judged) -> FileOutcome:

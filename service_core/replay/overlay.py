@@ -141,9 +141,11 @@ class OverlayStore:
         self._top[zone, key] = _Written(source=source_object)
         return self.uri(zone, key)
 
-    def list_versions(self, prefix: str, *, resume: tuple[str, str] | None = None) -> ListingPage:
+    def list_versions(
+        self, prefix: str, *, resume: tuple[str, str] | None = None, limit: int | None = None
+    ) -> ListingPage:
         """One page of the raw bucket's versions, in which nothing is ever written."""
-        return self._beneath.list_versions(prefix, resume=resume)
+        return self._beneath.list_versions(prefix, resume=resume, limit=limit)
 
     def keys(self, zone: Zone, prefix: str) -> Iterator[str]:
         """Every key of a zone under a prefix, in order."""

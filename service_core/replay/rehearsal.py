@@ -16,8 +16,8 @@ from tempfile import TemporaryDirectory
 
 from service_core.contract.model import Contract, Processing, PublicationMode
 from service_core.curation.batch import curate_batch
-from service_core.curation.conclusion import stored_verdict
 from service_core.elt import elt_verdict
+from service_core.giving_back import stored_verdict
 from service_core.layout import Zone, replay_prefix
 from service_core.ledger import Entry
 from service_core.manifest import Manifest

@@ -250,7 +250,10 @@ def _sentence(problem: Any) -> str:
             return f"`{place}` is missing; docs/replay-manifest.md says what it holds."
         case "extra_forbidden":
             inside = f" in `{_place(above)}`" if above else ""
-            return f"`{_shown(str(last))}` is no key of a replay manifest{inside}; take it out."
+            return (
+                f"`{_shown(str(last))}` is no key of a replay manifest{inside}; take it out, or "
+                "see docs/replay-manifest.md for what it knows."
+            )
         case "value_error":
             said = str(problem["ctx"]["error"])
             return f"{said[:1].upper()}{said[1:]}{f' (in `{place}`)' if place else ''}."

@@ -84,6 +84,8 @@ class Crew:
         def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             import pyarrow as pa
 
+            from service_core.spark.worker import settle
+
             for batch in batches:
                 for number in batch.column(0).to_pylist():
                     for rows in work(given[number]):
@@ -93,6 +95,7 @@ class Crew:
                                 [own, *rows.columns], ["number", *rows.schema.names]
                             )
                         yield rows
+            settle()
 
         # One number to a partition.
         numbers = self.spark.range(0, len(given), 1, len(given))

@@ -26,7 +26,7 @@ class Reach:
     Attributes:
         buckets: Each zone's.
         region: The buckets'.
-        endpoint_url: None in the cloud.
+        endpoint_url: Where S3 answers; None in the cloud.
         keys: Access key, secret and session token, where the driver's environment names them;
             None where every machine has a role of its own, as on Glue.
     """
@@ -45,7 +45,7 @@ class Reach:
         return cls(
             buckets=tuple((zone, buckets.bucket(zone)) for zone in Zone),
             region=region_of(environ),
-            endpoint_url=environ.get("AWS_ENDPOINT_URL") or None,
+            endpoint_url=s3_endpoint_of(environ),
             keys=(access, secret, environ.get("AWS_SESSION_TOKEN")) if access and secret else None,
         )
 
@@ -82,6 +82,11 @@ def region_of(environ: Mapping[str, str]) -> str:
     import boto3
 
     return str(boto3.session.Session().region_name or "us-east-1")
+
+
+def s3_endpoint_of(environ: Mapping[str, str]) -> str | None:
+    """Where S3 answers, by an environment; None in the cloud."""
+    return environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL") or None
 
 
 @lru_cache(maxsize=4)

@@ -16,6 +16,7 @@ from typing import Protocol
 from service_core.canonical import MALFORMED_SCHEMA, canonical_schema
 from service_core.contract.model import Contract, FileFormat, FilePolicy
 from service_core.drift import Drift
+from service_core.giving_back import returns_of
 from service_core.layout import Zone, malformed_key, validated_part_key
 from service_core.ledger import Move, State
 from service_core.manifest import Manifest
@@ -43,6 +44,9 @@ _READERS = 8
 _WINDOW_FILES = 256
 _WINDOW_BYTES = 64 * 1024 * 1024
 
+#: Reasons that are no fault of a file's content.
+_NO_WORD_ON_ROWS = frozenset({ReasonCode.OBJECT_MISSING, ReasonCode.PROCESSING_FAILURE})
+
 
 def validate_batch(
     contract: Contract, manifest: Manifest, store: ObjectStore, ledger: Ledger, run: Run
@@ -51,7 +55,8 @@ def validate_batch(
 
     Receives them in the ledger; writes canonical text and malformed rows to the validated zone,
     refused files to quarantine, the record after both, and moves the ledger. A refused file of
-    which another batch has rows in the table stays out of quarantine until they are withdrawn.
+    which another batch has rows in the table stays out of quarantine until they are withdrawn;
+    where the refusal says nothing of those rows, they stay, and the file goes back to that batch.
 
     Returns:
         The record, as it lies in the validated zone.
@@ -95,7 +100,16 @@ def validate_batch(
     write_record(store, record)
     moves = [_move(f) for f in files if f.accepted or f.published_by is None]
     ledger.move(manifest.batch_id, moves, run_id=run.id, at=run.clock())
+    if kept := {f.source_object.id: f.published_by for f in files if _keeps(f) and f.published_by}:
+        back = returns_of(manifest.dataset, manifest.partition, kept, store)
+        ledger.give_back(manifest.batch_id, back, run_id=run.id, at=run.clock())
     return record
+
+
+def _keeps(file: FileValidation) -> bool:
+    """Whether a file is refused in a way that says nothing of rows it has in the table. Once it is
+    gone from raw, those are all there is of it."""
+    return not file.accepted and file.findings[0].code in _NO_WORD_ON_ROWS
 
 
 def _given_up(source_object: SourceObject, because: str) -> FileValidation:

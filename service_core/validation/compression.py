@@ -99,6 +99,7 @@ def _gunzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
             try:
                 plain = member.decompress(data, _STEP)
             except zlib.error as error:
+                _not_for_memory(error)
                 raise _corrupt("gzip", str(error)) from error
             started = True
             if plain:
@@ -126,6 +127,7 @@ def _unzstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
                 try:
                     plain = frame.decompress(data)
                 except zstandard.ZstdError as error:
+                    _not_for_memory(error)
                     if frames and not started:
                         raise _garbage("zstd") from error
                     raise _corrupt("zstd", str(error)) from error
@@ -144,6 +146,14 @@ def _truncated(name: str) -> Exception:
     return refuse(
         ReasonCode.TRUNCATED, f"the {name} stream ends before its end mark; land the file again"
     )
+
+
+def _not_for_memory(error: Exception) -> None:
+    """Too little memory for a stream's window says nothing about the file: zlib's error -4, and
+    zstd's allocation error."""
+    said = str(error)
+    if said.startswith("Error -4 ") or "Allocation error" in said:
+        raise MemoryError(said) from error
 
 
 def _corrupt(name: str, detail: str) -> Exception:

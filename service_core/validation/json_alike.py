@@ -105,7 +105,7 @@ class Lines:
 
     def blank(self) -> Mask:
         """Lines of white space alone."""
-        empty = self.ends == self.starts
+        empty: Mask = self.ends == self.starts
         # A document begins with `{`; only what begins otherwise has to be looked at.
         for index in np.flatnonzero(~empty & (self.bytes[self.starts] != _BRACE)).tolist():
             empty[index] = not self.line(index).strip(b" \t\r")
@@ -117,9 +117,8 @@ class Lines:
 
     def say_null(self, spans: Spans) -> Mask:
         """Which of the values are the word."""
-        return (spans.ends - spans.begins == len(_NULL)) & _stands(
-            self._words, spans.begins, _NULL
-        )
+        long: Mask = spans.ends - spans.begins == len(_NULL)
+        return long & _stands(self._words, spans.begins, _NULL)
 
     def matched(self, pattern: Pattern, lines: Numbers) -> tuple[Numbers, list[Spans]]:
         """Those of some plain lines that are written in one way, and where their values stand."""
@@ -251,7 +250,8 @@ def pattern_of(line: bytes, shape: Shape) -> Pattern | None:
         None where the document holds an array, or anything that a contract's columns do not take
         as one value: such documents are for the decoder.
     """
-    literals, columns = [b""], []
+    literals = [b""]
+    columns: list[int] = []
     path: list[str] = []
     key, opened = "", False
     for token in _TOKEN.findall(line):
@@ -284,12 +284,12 @@ def pattern_of(line: bytes, shape: Shape) -> Pattern | None:
 
 def _stands(words: npt.NDArray[np.uint64], at: Numbers, literal: bytes) -> Mask:
     """Whether a text stands at each place."""
-    found = np.ones(len(at), bool)
     size = len(literal)
     if size < _WORD:
         mask = np.uint64((1 << (8 * size)) - 1)
-        wanted = np.uint64(int.from_bytes(literal, "little"))
-        return (words[at] & mask) == wanted
+        short: Mask = (words[at] & mask) == np.uint64(int.from_bytes(literal, "little"))
+        return short
+    found = np.ones(len(at), bool)
     for offset in (*range(0, size - _WORD, _WORD), size - _WORD):
         wanted = np.uint64(int.from_bytes(literal[offset : offset + _WORD], "little"))
         found &= words[np.minimum(at + offset, len(words) - 1)] == wanted

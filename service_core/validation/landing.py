@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from service_core.contract.model import Compression, Contract, FileFormat, FilePolicy
+from service_core.contract.model import Compression, Contract, FileFormat, FilePolicy, Landing
+from service_core.contract.quantities import in_words
 from service_core.partition import file_name_of
 from service_core.reasons import ReasonCode
 from service_core.source_object import SourceObject
@@ -62,7 +63,7 @@ def judge_landing(contract: Contract, source_object: SourceObject) -> tuple[Find
         against(
             ReasonCode.LATE,
             f"the file arrived {source_object.last_modified.isoformat()}, after the window of "
-            f"partition {source_object.partition} ({landing.window} past its end) had closed",
+            f"partition {source_object.partition}{_window(landing)} had closed",
         )
     size = source_object.size
     if size == 0:
@@ -78,6 +79,10 @@ def judge_landing(contract: Contract, source_object: SourceObject) -> tuple[Find
             f"the file has {size} bytes; the contract allows {landing.max_bytes} at most",
         )
     return tuple(found)
+
+
+def _window(landing: Landing) -> str:
+    return "" if landing.window is None else f" ({in_words(landing.window)} past its end)"
 
 
 def _by_name(name: str) -> Compression:

@@ -63,7 +63,8 @@ def open_file(
     except ObjectMissingError as error:
         writer.abandon()
         raise refuse(
-            ReasonCode.OBJECT_MISSING, "the object was deleted before it could be read"
+            ReasonCode.OBJECT_MISSING,
+            "the object was deleted, or another was put in its place, before it could be read",
         ) from error
     except BaseException:
         writer.abandon()

@@ -89,13 +89,16 @@ def _read(
 
 def _readable(read: Callable[[], Any]) -> Any:
     """The outcome of a read; what Arrow cannot make out is the file's fault, a failing disk (which
-    has an error number) is not."""
+    has an error number) or too little memory is not."""
     try:
         return read()
     except OSError as error:
         if error.errno is not None:
             raise
         raise _unreadable(error) from error
+    except MemoryError:
+        # Arrow's own is an ArrowException too, and says nothing about the file.
+        raise
     except (pa.ArrowException, ValueError, KeyError) as error:
         raise _unreadable(error) from error
 

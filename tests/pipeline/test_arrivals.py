@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import dagster as dg
 import pytest
 
 from service_core.arrival import ArrivalCursor, Budget, look_for_arrivals
-from service_core.contract.model import Contract
+from service_core.contract.model import Contract, Pace
 from service_core.layout import Zone
 from service_core.ledger import State
+from service_core.telemetry import configure_logging
 from tests.pipeline.conftest import Lake, orders
 
 
@@ -151,8 +154,13 @@ def test_where_too_much_waits_arrivals_stay_in_the_bucket(lake: Lake) -> None:
     lake.land("orders_1.csv", orders([1]))
     first = look(lake)
     lake.land("orders_2.csv", orders([2]))
-    held = look(lake, first.cursor, pending=1)
+    lake.contract = replace(lake.contract, pace=Pace(max_runs=1))
+    held = look(lake, first.cursor)
     assert held.held_back and held.new == 0
+    assert (held.figures().waiting, held.why_left) == (
+        1,
+        "1 runs are in flight (pace.maxRuns is 1)",
+    )
     lake.ledger().close_batch("orders", first.batches[0].batch_id)
     assert look(lake, held.cursor).new == 1
 
@@ -196,3 +204,50 @@ def test_a_key_under_no_contract_is_reported_once(lake: Lake) -> None:
     records = [k for k in lake.store().keys(Zone.QUARANTINE, "_unclaimed/")
                if k.endswith("record.json")]  # fmt: skip
     assert len(records) == 1
+
+
+def test_the_figures_of_a_tick_are_on_the_assets_plot_in_the_log_and_in_the_sentence(
+    lake: Lake, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = f"{datetime.now(UTC) - timedelta(days=30):%Y-%m-%d}"
+    lake.land("orders_1.csv", orders([1]))
+    lake.land("orders_2.csv", orders([2]), partition=old)
+    configure_logging()
+    first = evaluate(lake)
+    (observed,) = first.asset_events
+    assert observed.asset_key == dg.AssetKey(["raw", "orders"])
+    figures = {name: value.value for name, value in observed.metadata.items()}
+    assert {name: figures[f"arrivals/{name}"] for name in ("seen", "new", "late", "pending")} == {
+        "seen": 2, "new": 2, "late": 1, "pending": 2,
+    }  # fmt: skip
+    line = json.loads(capsys.readouterr().err.splitlines()[0])
+    assert (line["new"], line["late"], line["dataset"]) == (2, 1, "orders")
+    assert "2 versions listed, 2 new in 2 batches; 1 late" in line["said"]
+    assert len(first.run_requests) == 2
+
+
+def evaluate(lake: Lake) -> Any:
+    session = lake.session
+    with dg.build_sensor_context(
+        instance=session.instance,
+        definitions=session.definitions,
+        sensor_name="orders_arrivals",
+        resources=session.definitions.resources,
+    ) as context:
+        return session.definitions.get_sensor_def("orders_arrivals").evaluate_tick(context)
+
+
+def test_a_batch_that_was_marked_and_never_requested_is_requested_once_dagster_knows_no_run(
+    lake: Lake,
+) -> None:
+    """Messages that were deleted bring nobody back to the batch that they have become."""
+    lake.land("orders_1.csv", orders([1]))
+    (marked,) = look(lake).batches
+    lake.ledger().open_batch(
+        replace(marked, way="notifications", requested_at=datetime.now(UTC) - timedelta(hours=1))
+    )
+    lake.session.tick("orders")
+    (request,) = lake.session.tick("orders").requests
+    assert request.run_key == marked.batch_id
+    assert lake.session.execute("orders", request).success
+    assert lake.session.tick("orders").requests == ()

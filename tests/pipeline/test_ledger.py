@@ -443,3 +443,30 @@ def test_the_resource_reaches_the_same_ledger(settings: Settings, ledger: Dynamo
     ledger.receive(batch, run_id="run", at=NOW)
     again = LedgerResource.of(settings).ledger()
     assert again.entries([batch.objects[0].id]) == ledger.entries([batch.objects[0].id])
+
+
+def test_a_claim_of_an_object_that_nobody_sees_any_more_is_taken_over_by_another_key(
+    ledger: DynamoLedger,
+) -> None:
+    """But not while the newest version of the holder's key has that content, whoever claims it."""
+    old, other, late = landed("a", "v1"), landed("b"), landed("c")
+    ledger.receive(manifest([old]), run_id="r", at=NOW)
+    ledger.claim_content("orders", {"sha": old})
+    assert ledger.claim_content("orders", {"sha": other}) == {"sha": (old.id, "a")}
+    for state in (State.VALIDATED, State.CURATED, State.PUBLISHED):
+        moved(ledger, manifest([old]), state, content_hash="sha")
+    assert ledger.claim_content("orders", {"sha": other}) == {"sha": (old.id, "a")}
+    new = landed("a", "v2", second=1)
+    ledger.receive(manifest([new]), run_id="r", at=NOW)
+    for state in (State.VALIDATED, State.CURATED, State.PUBLISHED):
+        moved(ledger, manifest([new]), state, content_hash="sha")
+    ledger.supersede([old.id], by_batch=manifest([new]).batch_id, run_id="r", at=LATER)
+    head = KeyHead(
+        key="a", object_id=new.id, last_modified=new.last_modified, sequence=0, batch_id="b"
+    )
+    ledger.raise_key_heads("orders", [head])
+    assert ledger.claim_content("orders", {"sha": other}) == {"sha": (old.id, "a")}
+    ledger.supersede([new.id], by_batch="newest", run_id="r", at=LATER)
+    assert ledger.claim_content("orders", {"sha": other}) == {"sha": (other.id, "b")}
+    ledger.receive(manifest([other]), run_id="r", at=LATER)
+    assert ledger.claim_content("orders", {"sha": late}) == {"sha": (other.id, "b")}

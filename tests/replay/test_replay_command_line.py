@@ -115,7 +115,7 @@ def test_quarantine_is_listed_shown_and_released(
     shown = lakegate.json("quarantine", "show", refused)
     assert shown["files"][0]["record"]["code"] == "COLUMN_MISSING" and shown["rows"] == []
     code, out, _ = lakegate.run("quarantine", "show", key)
-    assert code == 0 and "1 rows diverted" in out and "TYPE" in out
+    assert code == 0 and "1 row diverted" in out and "TYPE" in out
 
     rules = tuple(r for r in orders_contract.row_rules if "amount" not in r.columns)
     drift = orders_contract.drift.__class__(type=orders_contract.drift.additive)
@@ -199,6 +199,21 @@ def test_wrong_usage_of_these_commands_is_exit_2_with_a_sentence(
         result = CliRunner().invoke(main, arguments)
         assert (result.exit_code, said in result.stderr) == (2, True), (arguments, result.stderr)
     assert replays.names("_replays/") == [], "nothing was asked for"
+
+
+def test_status_tells_of_a_request_that_is_not_answered_yet_or_rejected(
+    replays: ReplayLake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LAKEGATE_CONTRACTS", str(ROOT / "contracts"))
+    replays.drop("typo", {"replayId": "typo", "reason": "x", "dataset": "orders", "files": "all"})
+    waiting = CliRunner().invoke(main, ["status", "typo"])
+    assert waiting.exit_code == 0 and "has not been answered yet" in waiting.output
+    replays.tick()
+    told = CliRunner().invoke(main, ["status", "typo"])
+    assert told.exit_code == 0 and "is rejected" in told.output and "`files`" in told.output
+    said = json.loads(CliRunner().invoke(main, ["status", "typo", "--json"]).output)
+    assert said["state"] == "rejected" and len(said["problems"]) == 1
 
 
 @pytest.mark.parametrize(

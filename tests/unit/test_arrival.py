@@ -52,8 +52,17 @@ def test_a_batch_holds_no_more_bytes_than_the_bound() -> None:
 
 
 def test_a_file_larger_than_the_bound_is_a_batch_of_its_own() -> None:
-    objects = [an_object("orders/big", size=1000), an_object("orders/small", size=1)]
-    assert keys_of(cut_batches(objects, LANDING)) == [["orders/big"], ["orders/small"]]
+    objects = [an_object("orders/big", size=1000), an_object("orders/bigger", size=2000)]
+    assert keys_of(cut_batches(objects, LANDING)) == [["orders/big"], ["orders/bigger"]]
+
+
+def test_small_and_large_files_are_not_mixed() -> None:
+    sizes = [1, 40, 2, 30, 3]
+    objects = [an_object(f"orders/{n}", size=size) for n, size in enumerate(sizes)]
+    assert keys_of(cut_batches(objects, LANDING)) == [
+        ["orders/0", "orders/2", "orders/4"],
+        ["orders/1", "orders/3"],
+    ]
 
 
 def test_partitions_are_never_mixed() -> None:

@@ -287,6 +287,7 @@ def test_a_file_that_fails_a_set_rule_alone_goes_and_the_rest_is_judged_again(de
     assert outcome.rows_quarantined == 1
     rows = check(verdict, "enough_rows")
     assert (rows.passed, rows.blocking, rows.figure) == (False, False, 2.0)
+    assert rows.detail.endswith("failed by themselves. A figure must be at least 2.")
     assert rows.samples == ({"_source_key": A.key, "figure": 1.0},)
     assert desk.states(verdict)["a.csv"] == (State.QUARANTINED, ReasonCode.SET_RULE)
 

@@ -40,6 +40,9 @@ def test_every_variable_is_read() -> None:
             "LAKEGATE_GLUE_WORKERS": "10",
             "LAKEGATE_GLUE_TIMEOUT_MINUTES": "45",
             "LAKEGATE_GLUE_CONCURRENT_RUNS": "2",
+            "LAKEGATE_AWS_ATTEMPTS": "3",
+            "LAKEGATE_AWS_CONNECT_SECONDS": "2",
+            "LAKEGATE_AWS_READ_SECONDS": "7.5",
             "AWS_REGION": "eu-north-1",
             "AWS_ENDPOINT_URL": "http://127.0.0.1:5000/",
         }
@@ -57,6 +60,8 @@ def test_every_variable_is_read() -> None:
     assert settings.glue_role == "arn:aws:iam::123456789012:role/curation"
     assert (settings.glue_worker_type, settings.glue_workers) == ("G.2X", 10)
     assert (settings.glue_timeout_minutes, settings.glue_concurrent_runs) == (45, 2)
+    assert (settings.aws_attempts, settings.aws_connect_seconds) == (3, 2)
+    assert settings.aws_read_seconds == 7.5
     assert settings.region == "eu-north-1"
     assert settings.endpoint_url == "http://127.0.0.1:5000"
 
@@ -114,3 +119,12 @@ def test_a_resource_gives_back_the_settings_that_it_was_made_for(tmp_path: Path)
     assert resource.settings() == settings
     assert resource.scratch() == tmp_path
     assert ObjectStoreResource.of(Settings()).settings() == Settings()
+
+
+def test_a_call_that_is_never_answered_has_failed_before_dagster_gives_up_on_the_tick() -> None:
+    hurried = Settings(aws_attempts=20, aws_read_seconds=600).in_a_hurry()
+    waits = sum(2**n for n in range(hurried.aws_attempts - 1))
+    assert hurried.aws_attempts * hurried.aws_read_seconds + waits < 55
+    patient = Settings(aws_attempts=2, aws_read_seconds=1.0)
+    assert patient.in_a_hurry().aws_attempts == 2
+    assert patient.in_a_hurry().aws_read_seconds == 1.0

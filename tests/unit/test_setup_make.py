@@ -99,9 +99,25 @@ def test_the_tests_provide_for_spark_and_java_by_themselves() -> None:
     assert commands.index("-m mypy") < commands.index("-m pytest")
 
 
-def test_ci_runs_what_everyone_runs() -> None:
-    script = (ROOT / ".ci" / "run").read_text()
+@pytest.mark.parametrize(("killed", "tested"), [(0, 0), (1, 0), (0, 2), (1, 2)])
+def test_ci_runs_what_everyone_runs(tmp_path: Path, killed: int, tested: int) -> None:
+    """The tests come last, whatever the kills came to, and neither may fail unnoticed."""
+    fakes = {
+        "make": f'echo "make $1"; [ "$1" = test ] && exit {tested}; exit {killed}',
+        "chromium": "",
+    }
+    for name, does in fakes.items():
+        (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{does}\n")
+        (tmp_path / name).chmod(0o755)
 
-    assert "set -euo pipefail" in script
-    assert script.rstrip().splitlines()[-1] == "exec make test"
-    assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
+    done = subprocess.run(
+        [ROOT / ".ci" / "run"],
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.stdout.splitlines() == ["make test-kill", "make test"]
+    assert (done.returncode == 0) == (killed == tested == 0)

@@ -189,6 +189,7 @@ def test_a_refused_file_is_copied_untouched_beside_its_record(
     assert why.content_hash == hashlib.sha256(body).hexdigest()
     assert why.quarantined_at == NOW
     assert source_object.uri in why.replay
+    assert "lakegate quarantine release" in why.replay and source_object.id in why.replay
     entry = landed.ledger.entries([source_object.id])[source_object.id]
     assert (entry.state, entry.reason) == (State.QUARANTINED, why.code)
     assert landed.store.open_source(source_object), "raw is never touched"

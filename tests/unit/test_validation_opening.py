@@ -102,6 +102,8 @@ def test_a_late_file_goes_by_policy() -> None:
     assert found(contract(), landed(late=True)) == []
     agreed = with_landing(contract(), late=FilePolicy.QUARANTINE_FILE)
     assert found(agreed, landed(late=True)) == ["LATE"]
+    (said,) = judge_landing(agreed, landed(late=True))
+    assert "(3 days past its end) had closed" in said.message
     assert found(agreed, landed()) == []
 
 

@@ -1,14 +1,15 @@
-"""A job run's process and everything that it started end together, and with the server.
+"""A process and everything that it started end together, and with whoever had it started.
 
-Run as a script, in a session of its own, one for each job run:
+Run as a script, in a session of its own, by `deploy.local.guarded`:
 
-    python glue_guardian.py STATUS_FD GRACE_SECONDS DIRECTORY COMMAND...
+    python guardian.py STATUS_FD GRACE_SECONDS DIRECTORY keep|remove COMMAND...
 
 It starts the command in DIRECTORY, writes `{"pid": ...}` and at the end `{"returncode": ...}`
-(negative for a signal) to STATUS_FD, and removes DIRECTORY. It ends the command as soon as its own
-standard input closes: when the server asks for it, and when the server is no more, even if it was
-killed with the signal that cannot be caught. On Linux it adopts what a script leaves behind, so
-that a Java virtual machine or a process in a session of its own is found and ended too.
+(negative for a signal) to STATUS_FD unless that is -1, and removes DIRECTORY where that is asked for. It ends the
+command as soon as its own standard input closes: when its user asks for it, and when its user is no
+more, even if it was killed with the signal that cannot be caught. On Linux it adopts what a process
+leaves behind, so that a Java virtual machine or a process in a session of its own is found and
+ended too.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 def main() -> None:
     status, grace, directory = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
-    command = sys.argv[4:]
+    remove, command = sys.argv[4] == "remove", sys.argv[5:]
     asked_to_stop = False
 
     def stop(signum: int, frame: object) -> None:
@@ -61,7 +62,8 @@ def main() -> None:
     _signal_group(child.pid, signal.SIGKILL)
     returncode = child.wait()
     _end_adopted()
-    shutil.rmtree(directory, ignore_errors=True)
+    if remove:
+        shutil.rmtree(directory, ignore_errors=True)
     _write(status, {"returncode": returncode})
 
 
@@ -106,7 +108,9 @@ def _children() -> list[int]:
 
 
 def _write(status: int, message: dict[str, int]) -> None:
-    # Nobody reads it where the server is gone.
+    if status < 0:
+        return
+    # Nobody reads it where its user is gone.
     with contextlib.suppress(BrokenPipeError):
         os.write(status, json.dumps(message).encode() + b"\n")
 

@@ -1,0 +1,169 @@
+"""The upkeep of the published tables, as an asset of the platform.
+
+What is to be done is decided in `service_core.upkeep`, and done in `resources.table_upkeep`.
+"""
+
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from dagster import (
+    AssetExecutionContext,
+    AssetsDefinition,
+    AssetSelection,
+    Config,
+    DefaultScheduleStatus,
+    MaterializeResult,
+    ScheduleDefinition,
+    asset,
+    define_asset_job,
+    in_process_executor,
+)
+from pydantic import Field
+
+from assets import keys
+from assets.checks import table
+from assets.retries import SYSTEM_RETRIES
+from assets.working import running
+from resources.catalog import CatalogResource
+from resources.ledger import LedgerResource
+from resources.object_store import ObjectStoreResource
+from service_core.contract.model import Contract
+from service_core.naming import NO_RETRY_ON_DATA_ERRORS, TABLE_UPKEEP
+from service_core.upkeep import Retention, Tended
+
+if TYPE_CHECKING:
+    from dagster._core.definitions.unresolved_asset_job_definition import (
+        UnresolvedAssetJobDefinition,
+    )
+
+
+class TablesConfig(Config):
+    """What a run of the upkeep may be told."""
+
+    dry_run: bool = Field(default=False, description="Only show what would be done.")
+
+
+def tables_asset(contracts: Sequence[Contract]) -> AssetsDefinition:
+    """One asset for all published tables."""
+
+    @asset(
+        key=keys.MAINTENANCE_TABLES,
+        group_name="maintenance",
+        kinds={"iceberg"},
+        tags={"zone": "maintenance"},
+        retry_policy=SYSTEM_RETRIES,
+        description="The published tables, kept quick to publish to and to read: each run puts "
+        "small files and manifests together, and lets go of snapshots beyond the retention. No "
+        "row changes.",
+    )
+    def tables(
+        context: AssetExecutionContext,
+        config: TablesConfig,
+        object_store: ObjectStoreResource,
+        ledger: LedgerResource,
+        catalog: CatalogResource,
+    ) -> MaterializeResult[None]:
+        settings = object_store.settings()
+        retention = Retention(timedelta(days=settings.snapshot_days), settings.snapshots)
+        book, published = ledger.ledger(), catalog.catalog()
+
+        def settled(batch_ids: Collection[str]) -> Collection[str]:
+            return book.rolled_back(batch_ids).keys()
+
+        done = []
+        with running(context, object_store) as run:
+            for contract in contracts:
+                tended = published.tend(
+                    contract, retention, settled=settled, now=run.clock(), dry_run=config.dry_run
+                )
+                if tended is not None:
+                    context.log.info(_sentence(tended, dry_run=config.dry_run))
+                    done.append(tended)
+        return MaterializeResult(
+            metadata={
+                "dry_run": config.dry_run,
+                "files_compacted": sum(one.compacted for one in done),
+                "files_written": sum(one.written for one in done),
+                "snapshots_expired": sum(one.expired for one in done),
+                "manifests_merged": sum(one.merged for one in done),
+                "left_to_others": sum(len(one.outrun) for one in done),
+                "snapshot_days": settings.snapshot_days,
+                "snapshots_at_most": settings.snapshots,
+                **({"tables": table(_tables(done))} if done else {}),
+                **({"kept": table(kept)} if (kept := _kept(done)) else {}),
+            }
+        )
+
+    return tables
+
+
+def table_upkeep_schedule(
+    job: "UnresolvedAssetJobDefinition", *, status: DefaultScheduleStatus
+) -> ScheduleDefinition:
+    """Once an hour: a table that much is published to wants it so often."""
+    return ScheduleDefinition(
+        name=f"{TABLE_UPKEEP}_hourly",
+        job=job,
+        cron_schedule="40 * * * *",
+        execution_timezone="UTC",
+        default_status=status,
+        description="Keeps the published tables quick to publish to and to read.",
+    )
+
+
+def table_upkeep_job() -> "UnresolvedAssetJobDefinition":
+    """The job that looks after the published tables."""
+    return define_asset_job(
+        TABLE_UPKEEP,
+        selection=AssetSelection.assets(keys.MAINTENANCE_TABLES),
+        executor_def=in_process_executor,
+        tags=NO_RETRY_ON_DATA_ERRORS,
+        description="Puts small files and manifests of the published tables together, and lets go "
+        "of snapshots beyond the retention.",
+    )
+
+
+def _sentence(one: Tended, *, dry_run: bool) -> str:
+    would = "Would be done to" if dry_run else "Done to"
+    others = (
+        f" Left for next time, as others kept committing: {', '.join(one.outrun)}."
+        if one.outrun
+        else ""
+    )
+    return (
+        f"{would} {one.table}: {one.compacted:,} files put together into {one.written:,}, "
+        f"manifests {'' if one.merged else 'not '}put together, {one.expired:,} snapshots "
+        f"expired.{others}"
+    )
+
+
+def _tables(done: Sequence[Tended]) -> list[dict[str, str | int]]:
+    return [
+        {
+            "table": one.table,
+            "rows": one.after.rows,
+            **{
+                f"{what}_{when}": getattr(extent, what)
+                for what in (
+                    "data_files",
+                    "small_files",
+                    "data_bytes",
+                    "manifests",
+                    "snapshots",
+                    "metadata_bytes",
+                )
+                for when, extent in (("before", one.before), ("after", one.after))
+            },
+            "left_to_others": ", ".join(one.outrun),
+        }
+        for one in done
+    ]
+
+
+def _kept(done: Sequence[Tended]) -> list[dict[str, str | int]]:
+    return [
+        {"table": one.table, "count": count, "what": why.sentence}
+        for one in done
+        for why, count in sorted(one.kept.items())
+    ]

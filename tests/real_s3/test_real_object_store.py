@@ -1,0 +1,1 @@
+from tests.pipeline.test_object_store import *
