@@ -77,6 +77,10 @@ lint: $(STAMP) ## ruff, mypy, and the import arrows
 test: $(SPARK_STAMP) lint ## Linters, then every test (TESTS=path for some)
 	$(PY) -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal $(TESTS)
 
+.PHONY: test-soak
+test-soak: $(SPARK_STAMP) ## The tests that take long
+	$(PY) -m pytest -m soak -n $(WORKERS) --maxprocesses 8 --dist worksteal $(TESTS)
+
 .PHONY: test-kill
 test-kill: $(STAMP) ## Kill the path at every boundary, run it again, judge (CASE=path/017-after for one)
 	@$(PY) -m tests.replay.kill $(if $(CASE),--case $(CASE))

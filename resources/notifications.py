@@ -66,6 +66,8 @@ class SqsNotifications:
         visibility_seconds: For how long the queue hides a message that is in hand.
         more_seconds: How long a request waits for more messages. One that does not wait at all
             asks only some of SQS's servers, and may find nothing though something is there.
+        longest_wait_seconds: The longest that any request waits: less than the client waits for
+            an answer, or waiting would be taken for an outage. SQS allows 20.
     """
 
     def __init__(
@@ -76,12 +78,14 @@ class SqsNotifications:
         *,
         visibility_seconds: float = 120.0,
         more_seconds: int = 1,
+        longest_wait_seconds: float = 20.0,
     ) -> None:
         self._sqs = client
         self._queue = queue
         self._dead_letters = dead_letters
         self._visibility = visibility_seconds
         self._more = more_seconds
+        self._longest_wait = longest_wait_seconds
         self._urls: dict[str, str] = {}
 
     def receive(self, *, most: int, wait_seconds: float) -> list[Notice]:
@@ -219,18 +223,10 @@ class SqsNotifications:
         answer = self._sqs.receive_message(
             QueueUrl=self._url(self._queue),
             MaxNumberOfMessages=most,
-            WaitTimeSeconds=int(wait_seconds),
+            WaitTimeSeconds=int(min(wait_seconds, self._longest_wait)),
             VisibilityTimeout=int(self._visibility),
-            AttributeNames=["ApproximateReceiveCount"],
         )
-        return [
-            Notice(
-                handle=message["ReceiptHandle"],
-                body=message["Body"],
-                received=int(message.get("Attributes", {}).get("ApproximateReceiveCount", 1)),
-            )
-            for message in answer.get("Messages", ())
-        ]
+        return [Notice(m["ReceiptHandle"], m["Body"]) for m in answer.get("Messages", ())]
 
     def _extend(self, notices: Sequence[Notice]) -> None:
         from botocore.exceptions import BotoCoreError, ClientError
@@ -351,5 +347,8 @@ class NotificationsResource(SettingsResource):
 
         settings = self.settings()
         return SqsNotifications(
-            client(settings, "sqs"), settings.notifications_queue, settings.dead_letter_queue
+            client(settings, "sqs"),
+            settings.notifications_queue,
+            settings.dead_letter_queue,
+            longest_wait_seconds=min(settings.aws_read_seconds / 2, 20),
         )

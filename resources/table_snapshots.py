@@ -60,6 +60,11 @@ def is_rolled_back(metadata: TableMetadata, batch_id: str) -> bool:
     )
 
 
+def batch_of(snapshot: Snapshot) -> str | None:
+    """The batch that a snapshot brought, if it brought one."""
+    return snapshot.summary[SUMMARY_BATCH] if snapshot.summary is not None else None
+
+
 def undoes(snapshot: Snapshot) -> frozenset[str]:
     """Ids of the batches that a snapshot rolls back."""
     said = snapshot.summary
@@ -80,7 +85,11 @@ def history(metadata: TableMetadata) -> History:
     """The commits and rollbacks in the table's lineage."""
     commits: list[Commit] = []
     rolled_back: dict[str, int] = {}
+    since = None
     for snapshot in lineage(metadata):
+        at = datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC)
+        # Once its parent is expired, a snapshot names none; the first of all is numbered 1.
+        since = at if (snapshot.sequence_number or 0) > 1 else None
         said = snapshot.summary
         if said is None:
             continue
@@ -92,11 +101,11 @@ def history(metadata: TableMetadata) -> History:
                     batch_id=str(said[SUMMARY_BATCH]),
                     partition=str(said[SUMMARY_PARTITION]),
                     snapshot_id=snapshot.snapshot_id,
-                    committed_at=datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC),
+                    committed_at=at,
                     replay_id=said[SUMMARY_REPLAY],
                 )
             )
-    return History(tuple(reversed(commits)), rolled_back)
+    return History(tuple(reversed(commits)), rolled_back, since)
 
 
 def summary(

@@ -29,7 +29,7 @@ from resources.table_change import table_io
 from resources.table_files import Written, describe, read_batches, rewrite
 from resources.table_parting import remember
 from resources.table_rows import in_shape, shape_of
-from resources.table_snapshots import SUMMARY_UPKEEP, history, lineage, undoes
+from resources.table_snapshots import SUMMARY_UPKEEP, batch_of, history, lineage, undoes
 from service_core.canonical import SOURCE_KEY
 from service_core.upkeep import (
     MOST_BYTES,
@@ -195,6 +195,7 @@ class TableUpkeep:
             Past(
                 snapshot.snapshot_id,
                 datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC),
+                batch_of(snapshot),
                 undoes(snapshot),
                 snapshot.snapshot_id in named,
             )

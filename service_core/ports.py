@@ -426,12 +426,10 @@ class Notice:
     Attributes:
         handle: What the queue knows it by while it is in hand.
         body: What it says.
-        received: How often it has been in somebody's hand, this time included.
     """
 
     handle: str
     body: str
-    received: int = 1
 
 
 @dataclass(frozen=True, slots=True)

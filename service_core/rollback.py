@@ -189,11 +189,12 @@ def _batches_of(
             f"Replay {replay_id} has not come to its end, and would go on publishing. Wait for it: "
             f"`lakegate status {replay_id}` says how far it is."
         )
-    asked = {
-        one.batch_id: one.asked_at
+    papers = {
+        one.batch_id: one
         for one in (asked_batch(folder, number) for number in folder.numbers(ASKED))
         if one.dataset == contract.dataset
     }
+    asked = {batch_id: one.asked_at for batch_id, one in papers.items()}
     found = {
         commit.batch_id: commit.partition
         for commit in past.commits
@@ -201,15 +202,39 @@ def _batches_of(
         # A batch that had been judged before the replay carries no replay in its snapshot.
         or (commit.batch_id in asked and commit.committed_at >= asked[commit.batch_id])
     }
-    for one in ledger.rolled_back(set(asked) - set(found)).values():
+    marks = ledger.rolled_back(set(asked) - set(found))
+    for one in marks.values():
         if one.replay_id == replay_id:
             found[one.batch_id] = one.partition
+    forgotten = [
+        paper.batch_id
+        for paper in papers.values()
+        if past.since is not None
+        and paper.asked_at < past.since
+        and paper.batch_id not in found.keys() | marks.keys()
+        and _passed(store, contract, paper.batch_id, paper.partition)
+    ]
+    if found and forgotten:
+        raise RollbackRefusedError(
+            f"{len(forgotten)} of the batches of replay {replay_id} that may have been published "
+            f"are no longer in the history of {contract.dataset}'s table, such as {forgotten[0]}: "
+            "the replay can only be undone in part, batch by batch (--batch). What is in the "
+            "history: " + ", ".join(sorted(found)) + "."
+        )
     if not found:
         raise RollbackRefusedError(
             f"No batch of replay {replay_id} is in the history of {contract.dataset}'s table: it "
             "has published nothing there, or so long ago that its snapshots are no longer kept."
         )
     return found
+
+
+def _passed(store: ObjectStore, contract: Contract, batch_id: str, partition: str) -> bool:
+    try:
+        return read_verdict(store, contract.dataset, partition, batch_id).passed
+    except GateClosedError:
+        # It was never judged, or nobody knows any more.
+        return False
 
 
 @dataclass(slots=True)

@@ -44,10 +44,12 @@ class History:
     Attributes:
         commits: Of batches, oldest first; of those too that have been rolled back since.
         rolled_back: Ids of the batches that have been, with the snapshot that did it.
+        since: Commits before that are forgotten; None where all of them are known.
     """
 
     commits: tuple[Commit, ...] = ()
     rolled_back: Mapping[str, int] | None = None
+    since: datetime | None = None
 
     @property
     def undone(self) -> frozenset[str]:

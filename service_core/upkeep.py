@@ -3,7 +3,8 @@
 Nothing is decided here that changes a row, or what a reader of the table as it is now sees. A
 table's past goes from its old end only and without gaps, so that what is left of it is a history:
 everything that a batch's snapshot tells, and a rollback needs, is there back to one point in time.
-A rollback that the ledger does not know of yet stops it, for nothing but the table tells of that.
+A rollback that the ledger does not know of yet stops it, for nothing but the table tells of that:
+whoever finishes it finds the batch's commit and its undoing.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Kept(StrEnum):
 _SENTENCES = {
     Kept.RETENTION: "snapshots within the retention, which rollback and time travel reach",
     Kept.NAMED: "older snapshots that a tag or a branch names",
-    Kept.UNSETTLED: "older snapshots from a rollback on that the ledger does not know of yet",
+    Kept.UNSETTLED: "older snapshots, from a batch on that the ledger does not know to be undone",
     Kept.LARGE: "data files that are large enough",
     Kept.FEW_CLOSED: f"small files, fewer than {FEWEST_CLOSED} in their closed partition",
     Kept.FEW_OPEN: f"small files, fewer than {FEWEST_OPEN} in their open partition",
@@ -88,12 +89,14 @@ class Past:
 
     Attributes:
         at: When it was committed.
+        batch_id: The batch that it brought.
         undoes: Ids of the batches that it rolls back.
         named: Whether a tag or a branch names it.
     """
 
     snapshot_id: int
     at: datetime
+    batch_id: str | None = None
     undoes: frozenset[str] = frozenset()
     named: bool = False
 
@@ -117,12 +120,13 @@ def parting(
     """
     going: list[int] = []
     kept: Counter[Kept] = Counter()
+    unsettled = frozenset[str]().union(*(past.undoes for past in line)) - settled
     for number in range(len(line) - 1, -1, -1):
         past = line[number]
         if retention.spares(number, past.at, now):
             kept[Kept.RETENTION] = number + 1
             break
-        if past.undoes - settled:
+        if past.batch_id in unsettled or not past.undoes.isdisjoint(unsettled):
             kept[Kept.UNSETTLED] = number + 1
             break
         if past.named:

@@ -10,6 +10,7 @@ DynamoDB's tables with their items are kept, and Glue's databases and tables as 
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -42,6 +43,9 @@ CREATE TABLE IF NOT EXISTS glue_tables (
     region TEXT NOT NULL, database_name TEXT NOT NULL, name TEXT NOT NULL, input TEXT NOT NULL,
     PRIMARY KEY (region, database_name, name)) WITHOUT ROWID;
 """
+
+#: Marks what JSON has no word for.
+_BYTES = "$bytes"
 
 _REGION = re.compile(r"Credential=[^/]*/[0-9]{8}/([a-z0-9-]+)/")
 #: What makes a table what it is: done again at the start, in this order.
@@ -112,10 +116,10 @@ class KeptState:
                 self._file.execute("BEGIN")
                 note(self._file, region, operation, json.loads(body))
                 self._file.execute("COMMIT")
-        except sqlite3.Error as error:
+        except Exception as error:  # noqa: BLE001  the process ends here
             sys.stderr.write(
-                f"What was done cannot be kept in {self._path}: {error}. The embedded AWS ends "
-                "here, with what it has answered so far on disk.\n"
+                f"What {operation} has done cannot be kept in {self._path}: {error!r}. The "
+                "embedded AWS ends here, with all that it has answered for on disk.\n"
             )
             sys.stderr.flush()
             os._exit(1)
@@ -143,7 +147,7 @@ class KeptState:
             for region, name, item in self._file.execute(
                 "SELECT region, table_name, item FROM dynamodb_items"
             ):
-                _dynamodb(region).tables[name].put_item(json.loads(item), overwrite=True)
+                _dynamodb(region).tables[name].put_item(json.loads(item, object_hook=_parsed), overwrite=True)
             for region, name, given in self._file.execute(
                 "SELECT region, name, input FROM glue_databases"
             ):
@@ -319,4 +323,15 @@ def _key(hash_key: DynamoType, range_key: DynamoType | None) -> str:
 
 
 def _text(item: Any) -> str:
-    return json.dumps(item.to_json()["Attributes"])
+    return json.dumps(item.to_json()["Attributes"], default=_binary)
+
+
+def _binary(value: bytes) -> dict[str, str]:
+    return {_BYTES: base64.b64encode(value).decode()}
+
+
+def _parsed(found: dict[str, Any]) -> Any:
+    # Under any other name of that kind there would be an attribute's value, and so a mapping.
+    if found.keys() == {_BYTES} and isinstance(found[_BYTES], str):
+        return base64.b64decode(found[_BYTES])
+    return found

@@ -69,11 +69,6 @@ class ArrivalFigures:
             "oldest_waiting_seconds": _age(self.oldest_waiting, now),
         }
 
-    @property
-    def eventful(self) -> bool:
-        """Whether anything arrived, or waits."""
-        return bool(self.new or self.late or self.ignored or self.pending or self.waiting)
-
 
 def _age(since: datetime | None, now: datetime) -> float:
     return round(max((now - since).total_seconds(), 0.0), 1) if since is not None else 0.0

@@ -58,7 +58,7 @@ class Hearing:
     """
 
     seconds: float = 25.0
-    wait_seconds: float = 10.0
+    wait_seconds: float = 5.0
     messages: int = 10_000
     batches: int = 100
 

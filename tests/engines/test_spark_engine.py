@@ -177,6 +177,7 @@ def test_two_jobs_at_one_attempt_do_not_touch_each_others_files(desk: SparkDesk)
         assert len(desk.accepted(verdict)) == 9
 
 
+@pytest.mark.soak
 def test_a_huge_row_group_that_says_one_thing_over_and_over_is_no_trouble(
     desk: SparkDesk,
 ) -> None:

@@ -13,7 +13,7 @@ from tests.faults.processes import at_once
 DONE = {"success": True, "retried": [], "said": ""}
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_eight_batches_of_one_partition_are_published_at_once(
     make_house: Callable[..., House],
 ) -> None:
@@ -29,7 +29,7 @@ def test_eight_batches_of_one_partition_are_published_at_once(
     assert len(set(house.snapshots())) == len(house.snapshots()) == 8
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_two_runs_of_one_batch_leave_what_one_would(make_house: Callable[..., House]) -> None:
     """A person materialises what the sensor's run works on; thrice, since each race is another:
     into no table, into one with rows, and with a version to replace."""

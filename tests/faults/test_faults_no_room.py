@@ -14,7 +14,7 @@ from tests.faults.processes import at_once
 MEGABYTE = 1 << 20
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_run_without_room_passes_when_there_is_some(make_house: Callable[..., House]) -> None:
     house = make_house()
     house.land("orders_1.csv", orders(range(40_000), bad=7))

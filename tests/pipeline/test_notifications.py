@@ -18,7 +18,7 @@ from dagster_project.cli import main
 from deploy.bootstrap import bootstrap
 from deploy.local import EmbeddedAws
 from resources.aws import clients
-from resources.notifications import SqsNotifications
+from resources.notifications import NotificationsResource, SqsNotifications
 from service_core.arrival import (
     ArrivalCursor,
     Heard,
@@ -330,3 +330,11 @@ def hear_later(lake: Lake, *, hours: int) -> Any:
         ArrivalCursor(),
         clock=lambda: datetime.now(UTC) + timedelta(hours=hours),
     )
+
+
+def test_a_queue_that_is_empty_is_no_outage(settings: Settings) -> None:
+    """A long poll that outlasts the client's patience would be told as SQS not answering."""
+    impatient = settings.model_copy(update={"aws_read_seconds": 2.0, "aws_attempts": 1})
+    queue = NotificationsResource.of(impatient).queue()
+    queue.delete(queue.receive(most=10, wait_seconds=0))
+    assert queue.receive(most=10, wait_seconds=20) == []

@@ -65,6 +65,7 @@ def three(make_lake: Callable[..., Lake], orders_contract: Contract) -> ReplayLa
     return replays
 
 
+@pytest.mark.soak
 def test_a_look_that_dies_at_any_write_is_made_up_for(
     three: ReplayLake, events_log: EventsLog
 ) -> None:

@@ -1,4 +1,7 @@
-"""Undoing while others are at work, dying on the way, and what is too long ago to be undone."""
+"""Undoing while others are at work, and what is too long ago to be undone.
+
+Dying on the way is what `tests.replay.kill` is about.
+"""
 
 from __future__ import annotations
 
@@ -19,68 +22,6 @@ from service_core.reasons import Severity
 from service_core.undo import RollbackRefusedError
 from tests.pipeline.conftest import Lake, orders
 from tests.replay.undoing import Undoing, ids
-
-#: Every call by which state leaves a rollback, and the ends of each at which it can die.
-CALLS = ("roll_back", "mark_rolled_back", "take_back", "lower_key_heads", "send")
-ENDS = ("before", "after")
-
-
-class Died(Exception):
-    """The process is gone."""
-
-
-class Dying:
-    """Stands before a collaborator, and dies at one end of one call."""
-
-    def __init__(self, beneath: Any, call: str, end: str) -> None:
-        self._beneath, self._call, self._end = beneath, call, end
-
-    def __getattr__(self, name: str) -> Any:
-        its = getattr(self._beneath, name)
-        if name != self._call:
-            return its
-
-        def dies(*args: Any, **options: Any) -> Any:
-            if self._end == "before":
-                raise Died
-            its(*args, **options)
-            raise Died
-
-        return dies
-
-
-@pytest.mark.slow
-def test_dying_anywhere_and_running_again_ends_right(undoing: Undoing) -> None:
-    points = [(call, end) for call in CALLS for end in ENDS]
-    names = [f"orders_{10 + number}.csv" for number in range(len(points))]
-    first, newer = {}, {}
-    for number, name in enumerate(names):
-        first[name] = undoing.publish(name, orders([number]))
-    for number, name in enumerate(names):
-        newer[name] = undoing.publish(name, orders([100 + number]))
-    for name, (call, end) in zip(names, points, strict=True):
-        dying = {
-            "ledger": Dying(undoing.lake.ledger(), call, end),
-            "catalog": Dying(undoing.catalog, call, end),
-            "events": Dying(undoing.bus, call, end),
-        }
-        with pytest.raises(Died):
-            undoing.undo(batch_id=newer[name], **dying)
-        undoing.undo(batch_id=newer[name])
-    assert undoing.lake.published_ids() == ids(range(len(points)))
-    ledger = undoing.lake.ledger()
-    entries = list(ledger.in_partition("orders", undoing.lake.today()))
-    assert len(entries) == 2 * len(points)
-    for entry in entries:
-        name = entry.key.rsplit("/", 1)[1]
-        undone = entry.batch_id == newer[name]
-        assert undone or entry.batch_id == first[name]
-        assert entry.state is (State.ROLLED_BACK if undone else State.PUBLISHED)
-        assert entry.published_batch_id == (None if undone else first[name])
-        assert (ledger.key_heads("orders", [entry.key])[entry.key].batch_id) == first[name]
-    marks = ledger.rolled_back(newer.values())
-    assert set(marks) == set(newer.values())
-    assert {event.batch_id for event in undoing.bus.sent} == set(newer.values())
 
 
 class UndoneBeforeItKnows(IcebergCatalog):

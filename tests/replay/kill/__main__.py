@@ -78,6 +78,10 @@ def main(
     sys.exit(0 if sound and not any(outcome.complaints for outcome in outcomes) else 1)
 
 
+#: How often it is said how far a scenario is.
+_TOLD_SECONDS = 30.0
+
+
 def summary(outcomes: Sequence[Outcome], seconds: float) -> str:
     """The last line."""
     return json.dumps(
@@ -108,10 +112,13 @@ def _taken(
     kills: Campaign, rehearsed: Rehearsed, cases: Iterable[Case], pool: ThreadPoolExecutor
 ) -> list[Outcome]:
     """The outcomes of some cases of a scenario; those that went wrong are told at once."""
-    began = time.monotonic()
+    began = told = time.monotonic()
     outcomes = []
     for outcome in pool.map(lambda case: kills.run(case, rehearsed), cases):
         outcomes.append(outcome)
+        if time.monotonic() > told + _TOLD_SECONDS:
+            told = time.monotonic()
+            click.echo(f"  {rehearsed.scenario.name}: {len(outcomes)} killed so far", err=True)
         if outcome.complaints:
             click.echo(f"  {outcome.case}  {outcome.boundary}")
             for complaint in outcome.complaints:

@@ -56,7 +56,7 @@ def test_a_path_killed_at_any_kind_of_boundary_ends_as_if_it_had_not_been(
     }
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_oracle_complains_of_whatever_is_spoilt(kills: Campaign, path: Rehearsed) -> None:
     unseen = {}
     for what, (spoil, words) in TAMPERING.items():
