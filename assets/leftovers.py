@@ -172,7 +172,7 @@ def _datasets_of(run: DagsterRun) -> Sequence[str | None]:
     """The data sets that a run is of: that of its tag, or those of the assets it was asked for."""
     if (tagged := run.tags.get(DATASET_TAG)) is not None:
         return [tagged]
-    if run.asset_selection:
+    if run.asset_selection and keys.MAINTENANCE_TABLES not in run.asset_selection:
         return sorted({key.path[1] for key in run.asset_selection if len(key.path) > 1})
     return [None]
 

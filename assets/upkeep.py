@@ -14,6 +14,7 @@ from dagster import (
     Config,
     DefaultScheduleStatus,
     MaterializeResult,
+    MetadataValue,
     ScheduleDefinition,
     asset,
     define_asset_job,
@@ -28,6 +29,7 @@ from assets.working import running
 from resources.catalog import CatalogResource
 from resources.ledger import LedgerResource
 from resources.object_store import ObjectStoreResource
+from resources.table_schema import TableSchemaError
 from service_core.contract.model import Contract
 from service_core.naming import NO_RETRY_ON_DATA_ERRORS, TABLE_UPKEEP
 from service_core.upkeep import Retention, Tended
@@ -71,12 +73,23 @@ def tables_asset(contracts: Sequence[Contract]) -> AssetsDefinition:
         def settled(batch_ids: Collection[str]) -> Collection[str]:
             return book.rolled_back(batch_ids).keys()
 
-        done = []
+        done: list[Tended] = []
+        refused: list[str] = []
         with running(context, object_store) as run:
             for contract in contracts:
-                tended = published.tend(
-                    contract, retention, settled=settled, now=run.clock(), dry_run=config.dry_run
-                )
+                try:
+                    tended = published.tend(
+                        contract,
+                        retention,
+                        settled=settled,
+                        now=run.clock(),
+                        dry_run=config.dry_run,
+                    )
+                except TableSchemaError as strange:
+                    # Nothing is published to it either, and that fails. The others go on.
+                    context.log.warning(str(strange))
+                    refused.append(str(strange))
+                    continue
                 if tended is not None:
                     context.log.info(_sentence(tended, dry_run=config.dry_run))
                     done.append(tended)
@@ -90,6 +103,7 @@ def tables_asset(contracts: Sequence[Contract]) -> AssetsDefinition:
                 "left_to_others": sum(len(one.outrun) for one in done),
                 "snapshot_days": settings.snapshot_days,
                 "snapshots_at_most": settings.snapshots,
+                **({"refused": MetadataValue.json(refused)} if refused else {}),
                 **({"tables": table(_tables(done))} if done else {}),
                 **({"kept": table(kept)} if (kept := _kept(done)) else {}),
             }

@@ -23,6 +23,7 @@ import click
 
 from dagster_project.backtest_command import register_backtest_command
 from dagster_project.notification_commands import register_notification_commands
+from dagster_project.plan_command import register_plan_command
 from dagster_project.replay_commands import register_replay_commands
 from dagster_project.rollback_command import register_rollback_command
 from dagster_project.status_commands import register_status_commands
@@ -482,6 +483,7 @@ def _bar(doing: str) -> Iterator[Callable[[int, int], None]]:
 
 register_backtest_command(contract)
 register_notification_commands(main)
+register_plan_command(main)
 register_replay_commands(main)
 register_status_commands(main)
 register_rollback_command(main)

@@ -54,8 +54,12 @@ class GlueTables(GlueCatalog):
         return self.io
 
     def _convert_glue_to_iceberg(self, glue_table: Any) -> Table:
-        last, named = self._last, glue_table.get("Parameters", {}).get(METADATA_LOCATION)
-        if last is not None and last.metadata_location == named:
+        last, parameters = self._last, glue_table.get("Parameters", {})
+        if (
+            last is not None
+            and last.name() == (glue_table.get("DatabaseName"), glue_table.get("Name"))
+            and last.metadata_location == parameters.get(METADATA_LOCATION)
+        ):
             # A commit reads the table once more. Parsing 1,000 snapshots takes 20 ms of CPU.
             return Table(last.name(), last.metadata, last.metadata_location, self.io, self)
         table = super()._convert_glue_to_iceberg(glue_table)

@@ -9,6 +9,8 @@ only lately. Whatever cannot be read makes the whole answer fail.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchIcebergTableError, NoSuchNamespaceError, NoSuchTableError
@@ -16,6 +18,8 @@ from pyiceberg.manifest import ManifestFile
 from pyiceberg.table import Table
 
 from resources.table_parting import parted
+
+_READERS = 8
 
 
 def references(catalog: Catalog, database: str) -> dict[str, frozenset[str]]:
@@ -42,28 +46,27 @@ def _references(table: Table) -> Iterator[str]:
     yield from (
         one.statistics_path for one in (*metadata.statistics, *metadata.partition_statistics)
     )
-    read: set[str] = set()
-    for snapshot in metadata.snapshots:
-        yield snapshot.manifest_list
-        for manifest in snapshot.manifests(table.io):
-            yield from _named(table, manifest, read)
-    for manifest_list, manifests in parted(table):
-        yield manifest_list
-        for manifest in manifests:
-            try:
-                yield from _named(table, manifest, read)
-            except FileNotFoundError:
-                # Another engine has deleted what nobody but the note refers to.
-                continue
+    yield from (snapshot.manifest_list for snapshot in metadata.snapshots)
+    manifests: dict[str, ManifestFile] = {}
+    gone: dict[str, ManifestFile] = {}
+    with ThreadPoolExecutor(_READERS) as readers:
+        for found in readers.map(lambda one: one.manifests(table.io), metadata.snapshots):
+            manifests |= {one.manifest_path: one for one in found}
+        for manifest_list, found in parted(table):
+            yield manifest_list
+            gone |= {one.manifest_path: one for one in found}
+        yield from manifests.keys() | gone.keys()
+        for uris in readers.map(lambda one: _named(table, one), manifests.values()):
+            yield from uris
+    for path in gone.keys() - manifests.keys():
+        # Another engine may have deleted what nobody but the note refers to.
+        with suppress(FileNotFoundError):
+            yield from _named(table, gone[path])
 
 
-def _named(table: Table, manifest: ManifestFile, read: set[str]) -> Iterator[str]:
-    if manifest.manifest_path in read:
-        return
-    read.add(manifest.manifest_path)
-    yield manifest.manifest_path
-    for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=False):
-        yield entry.data_file.file_path
+def _named(table: Table, manifest: ManifestFile) -> list[str]:
+    entries = manifest.fetch_manifest_entry(table.io, discard_deleted=False)
+    return [entry.data_file.file_path for entry in entries]
 
 
 def _plain(uri: str) -> str:

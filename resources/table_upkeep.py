@@ -29,6 +29,7 @@ from resources.table_change import table_io
 from resources.table_files import Written, describe, read_batches, rewrite
 from resources.table_parting import remember
 from resources.table_rows import in_shape, shape_of
+from resources.table_schema import require_partitioned
 from resources.table_snapshots import SUMMARY_UPKEEP, batch_of, history, lineage, undoes
 from service_core.canonical import SOURCE_KEY
 from service_core.upkeep import (
@@ -84,10 +85,12 @@ class TableUpkeep:
 
         Raises:
             RowsLostError: a compacted file would lose rows.
+            TableSchemaError: the table is not partitioned as ours are.
         """
         table = self.read()
         if table is None or table.metadata.current_snapshot_id is None:
             return None
+        require_partitioned(".".join(table.name()), table.schema(), table.spec())
         tasks = _tasks(table)
         before = after = extent(table, tasks)
         packed, parted = self._packing(table, tasks), self._parting(table)
@@ -293,14 +296,14 @@ def _tasks(table: Table) -> list[FileScanTask]:
 def _facts(table: Table, task: FileScanTask) -> FileFacts:
     file = task.file
     lowest = (file.lower_bounds or {}).get(table.schema().find_field(SOURCE_KEY).field_id)
-    ours = file.spec_id == table.metadata.default_spec_id and isinstance(file.partition[0], str)
+    value = file.partition[0] if file.spec_id == table.metadata.default_spec_id else None
     return FileFacts(
         uri=file.file_path,
-        partition=str(file.partition[0]),
+        partition=value or "",
         bytes=file.file_size_in_bytes,
         rows=file.record_count,
         first_key="" if lowest is None else str(from_bytes(StringType(), lowest)),
-        foreign=bool(task.delete_files) or not ours,
+        foreign=bool(task.delete_files) or not value,
     )
 
 
