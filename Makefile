@@ -24,6 +24,7 @@ TESTS ?= tests
 ONCE ?=
 ENGINE ?=
 CASE ?=
+MINUTES ?=
 
 .PHONY: help
 help: ## What can be made
@@ -32,7 +33,7 @@ help: ## What can be made
 .PHONY: setup
 setup: $(STAMP) ## Virtual environment in .venv with the pinned dependencies
 
-$(STAMP): requirements/lock.txt requirements/demo.txt pyproject.toml
+$(STAMP): requirements/lock.txt requirements/demo.txt requirements/s3.txt pyproject.toml
 	@if [ -z "$(PYTHON)" ]; then \
 		echo "Python 3.11 was not found as python3.11, python3 or python. Install it, or name it:" \
 			"make $(or $(MAKECMDGOALS),setup) PYTHON=/path/to/python3.11" >&2; exit 1; fi
@@ -44,6 +45,7 @@ $(STAMP): requirements/lock.txt requirements/demo.txt pyproject.toml
 	@echo "Installing $$(grep -c == requirements/lock.txt) pinned packages (a minute or two)"
 	@$(INSTALL) -r requirements/lock.txt
 	@$(INSTALL) --no-build-isolation -r requirements/demo.txt
+	@$(INSTALL) -r requirements/s3.txt
 	@$(INSTALL) --no-build-isolation -e .
 	@touch $(STAMP)
 	@echo "Set-up done"
@@ -83,7 +85,7 @@ test-soak: $(SPARK_STAMP) ## The tests that take long
 
 .PHONY: test-kill
 test-kill: $(STAMP) ## Kill the path at every boundary, run it again, judge (CASE=path/017-after for one)
-	@$(PY) -m tests.replay.kill $(if $(CASE),--case $(CASE))
+	@$(PY) -m tests.replay.kill $(if $(CASE),--case $(CASE)) $(if $(MINUTES),--minutes $(MINUTES))
 
 DLT := $(VENV)/dlt
 

@@ -3,7 +3,7 @@
 What is to be done is decided in `service_core.upkeep`, and done in `resources.table_upkeep`.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from dagster import (
     AssetsDefinition,
     AssetSelection,
     Config,
+    DagsterLogManager,
     DefaultScheduleStatus,
     MaterializeResult,
     MetadataValue,
@@ -69,43 +70,24 @@ def tables_asset(contracts: Sequence[Contract]) -> AssetsDefinition:
         settings = object_store.settings()
         retention = Retention(timedelta(days=settings.snapshot_days), settings.snapshots)
         book, published = ledger.ledger(), catalog.catalog()
-
-        def settled(batch_ids: Collection[str]) -> Collection[str]:
-            return book.rolled_back(batch_ids).keys()
-
-        done: list[Tended] = []
-        refused: list[str] = []
         with running(context, object_store) as run:
-            for contract in contracts:
-                try:
-                    tended = published.tend(
-                        contract,
-                        retention,
-                        settled=settled,
-                        now=run.clock(),
-                        dry_run=config.dry_run,
-                    )
-                except TableSchemaError as strange:
-                    # Nothing is published to it either, and that fails. The others go on.
-                    context.log.warning(str(strange))
-                    refused.append(str(strange))
-                    continue
-                if tended is not None:
-                    context.log.info(_sentence(tended, dry_run=config.dry_run))
-                    done.append(tended)
+
+            def tend(contract: Contract) -> Tended | None:
+                return published.tend(
+                    contract,
+                    retention,
+                    settled=lambda batch_ids: book.rolled_back(batch_ids).keys(),
+                    now=run.clock(),
+                    dry_run=config.dry_run,
+                )
+
+            done, refused = _each(contracts, tend, context.log, dry_run=config.dry_run)
         return MaterializeResult(
             metadata={
                 "dry_run": config.dry_run,
-                "files_compacted": sum(one.compacted for one in done),
-                "files_written": sum(one.written for one in done),
-                "snapshots_expired": sum(one.expired for one in done),
-                "manifests_merged": sum(one.merged for one in done),
-                "left_to_others": sum(len(one.outrun) for one in done),
                 "snapshot_days": settings.snapshot_days,
                 "snapshots_at_most": settings.snapshots,
-                **({"refused": MetadataValue.json(refused)} if refused else {}),
-                **({"tables": table(_tables(done))} if done else {}),
-                **({"kept": table(kept)} if (kept := _kept(done)) else {}),
+                **_metadata(done, refused),
             }
         )
 
@@ -136,6 +118,44 @@ def table_upkeep_job() -> "UnresolvedAssetJobDefinition":
         description="Puts small files and manifests of the published tables together, and lets go "
         "of snapshots beyond the retention.",
     )
+
+
+def _each(
+    contracts: Sequence[Contract],
+    tend: Callable[[Contract], Tended | None],
+    log: DagsterLogManager,
+    *,
+    dry_run: bool,
+) -> tuple[list[Tended], list[str]]:
+    """What was done to each table that there is, and why some were refused."""
+    done: list[Tended] = []
+    refused: list[str] = []
+    for contract in contracts:
+        try:
+            tended = tend(contract)
+        except TableSchemaError as strange:
+            # Nothing is published to it either, and that fails. The others go on.
+            log.warning(str(strange))
+            refused.append(str(strange))
+            continue
+        if tended is not None:
+            log.info(_sentence(tended, dry_run=dry_run))
+            done.append(tended)
+    return done, refused
+
+
+def _metadata(done: Sequence[Tended], refused: Sequence[str]) -> dict[str, int | MetadataValue]:
+    kept = _kept(done)
+    return {
+        "files_compacted": sum(one.compacted for one in done),
+        "files_written": sum(one.written for one in done),
+        "snapshots_expired": sum(one.expired for one in done),
+        "manifests_merged": sum(one.merged for one in done),
+        "left_to_others": sum(len(one.outrun) for one in done),
+        **({"refused": MetadataValue.json(list(refused))} if refused else {}),
+        **({"tables": table(_tables(done))} if done else {}),
+        **({"kept": table(kept)} if kept else {}),
+    }
 
 
 def _sentence(one: Tended, *, dry_run: bool) -> str:

@@ -188,16 +188,23 @@ def check(files: tuple[Path, ...], as_json: bool) -> None:
     type=click.IntRange(min=1),
     help="How often each sensor looks.",
 )
-def up(port: int, aws_port: int, sensor_seconds: int) -> None:
+@click.option(
+    "--durable",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Keep objects, ledger, catalog and Dagster's history here, and go on from there.",
+)
+def up(port: int, aws_port: int, sensor_seconds: int, durable: Path | None) -> None:
     """Run the platform here: embedded AWS, Dagster UI and daemon, sensors on.
 
     Land files from another terminal in the same folder with `lakegate land`. Everything is in
-    memory, and gone when you stop it.
+    memory and gone when you stop it, unless a folder is named to keep it in.
 
     \b
     Examples:
       lakegate up
       lakegate up --port 3100 --sensor-seconds 5
+      lakegate up --durable ~/lake
     """
     from dagster_project.up import UpError, platform
     from deploy.local.embedded import EmbeddedAwsError
@@ -205,7 +212,9 @@ def up(port: int, aws_port: int, sensor_seconds: int) -> None:
     _end_on_sigterm()
     click.echo("Starting the embedded AWS and Dagster ...")
     try:
-        with platform(port=port, aws_port=aws_port, sensor_seconds=sensor_seconds) as running:
+        with platform(
+            port=port, aws_port=aws_port, sensor_seconds=sensor_seconds, durable=durable
+        ) as running:
             click.echo(f"Dagster UI    {running.ui}")
             click.echo(f"Embedded AWS  {running.endpoint}")
             click.echo("Land a file with: lakegate land FILE --dataset NAME")

@@ -15,7 +15,7 @@ class FolderTakenError(Exception):
     """Somebody else works in the folder."""
 
 
-def take(folder: Path, *, within: float = 10.0) -> int:
+def take(folder: Path, *, within: float = 5.0) -> int:
     """Take a folder, waiting for those before to be gone; returns the descriptor that holds it.
 
     It is held until every copy of the descriptor is closed, those of child processes too.

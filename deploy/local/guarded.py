@@ -39,7 +39,12 @@ def start_guarded(
     return subprocess.Popen(
         [
             *(sys.executable, "-I", "-S", str(_GUARDIAN)),
-            *(str(-1 if status is None else status), str(grace_seconds), str(directory), "remove" if remove else "keep"),
+            *(
+                str(-1 if status is None else status),
+                str(grace_seconds),
+                str(directory),
+                "remove" if remove else "keep",
+            ),
             *command,
         ],
         stdin=subprocess.PIPE,

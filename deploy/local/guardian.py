@@ -5,11 +5,11 @@ Run as a script, in a session of its own, by `deploy.local.guarded`:
     python guardian.py STATUS_FD GRACE_SECONDS DIRECTORY keep|remove COMMAND...
 
 It starts the command in DIRECTORY, writes `{"pid": ...}` and at the end `{"returncode": ...}`
-(negative for a signal) to STATUS_FD unless that is -1, and removes DIRECTORY where that is asked for. It ends the
-command as soon as its own standard input closes: when its user asks for it, and when its user is no
-more, even if it was killed with the signal that cannot be caught. On Linux it adopts what a process
-leaves behind, so that a Java virtual machine or a process in a session of its own is found and
-ended too.
+(negative for a signal) to STATUS_FD unless that is -1, and removes DIRECTORY where that is asked
+for. It ends the command as soon as its own standard input closes: when its user asks for it, and
+when its user is no more, even if it was killed with the signal that cannot be caught. On Linux it
+adopts what a process leaves behind, so that a Java virtual machine or a process in a session of its
+own is found and ended too.
 """
 
 from __future__ import annotations

@@ -147,7 +147,9 @@ class KeptState:
             for region, name, item in self._file.execute(
                 "SELECT region, table_name, item FROM dynamodb_items"
             ):
-                _dynamodb(region).tables[name].put_item(json.loads(item, object_hook=_parsed), overwrite=True)
+                _dynamodb(region).tables[name].put_item(
+                    json.loads(item, object_hook=_parsed), overwrite=True
+                )
             for region, name, given in self._file.execute(
                 "SELECT region, name, input FROM glue_databases"
             ):

@@ -6,6 +6,7 @@ has answered for is in the system's hands, so it survives the end of its process
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -17,6 +18,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
@@ -102,6 +104,7 @@ class SeaweedS3:
             SeaweedError: it ended, or did not answer in time; the message holds its log.
         """
         program = weed()
+        _clear_dead_sockets()
         self._directory.mkdir(parents=True, exist_ok=True)
         for _ in range(_TRIES):
             self._launch(program)
@@ -131,10 +134,7 @@ class SeaweedS3:
         assert guardian.stdin is not None
         guardian.stdin.close()
         guardian.wait()
-        # It leaves sockets there when it is killed, under a name that cannot be chosen.
-        for port in self._ports.values():
-            for left in Path("/tmp").glob(f"seaweedfs-*-{port + _SECOND}.sock"):
-                left.unlink(missing_ok=True)
+        _clear_dead_sockets()
 
     def __enter__(self) -> SeaweedS3:
         return self.start()
@@ -224,6 +224,14 @@ class SeaweedS3:
 
     def _said(self) -> str:
         return self._log.read_text(errors="replace")[-_LOG_CHARACTERS:].strip()
+
+
+def _clear_dead_sockets() -> None:
+    """It leaves some when it is killed, in a place and under names that cannot be chosen."""
+    for left in Path("/tmp").glob("seaweedfs-*-grpc-*.sock"):
+        with socket.socket(socket.AF_UNIX) as probe, suppress(OSError):
+            if probe.connect_ex(str(left)) == errno.ECONNREFUSED:
+                left.unlink()
 
 
 def _free_ports(count: int) -> list[int]:

@@ -230,33 +230,74 @@ def test_publishers_and_upkeep_at_once_lose_nothing_and_double_nothing(
     assert sum(one.compacted for one in tended) > 0 and sum(one.expired for one in tended) > 0
 
 
-def test_upkeep_that_dies_or_whose_answer_is_lost_is_run_again(
+def test_a_commit_whose_answer_is_lost_is_found_made(
     catalog: IcebergCatalog, judged: Judged, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     of = contract()
     publish(catalog, judged, of, range(9))
-    before, there = rows(catalog, of), files(catalog, of)
+    before = rows(catalog, of)
     update = catalog._catalog().glue.update_table
-    answers: list[Any] = [OSError("the machine went"), None]
+    answers = [ReadTimeoutError(endpoint_url="https://glue")]
 
     def update_table(**fields: Any) -> Any:
-        answer = answers.pop(0) if answers else ""
-        if isinstance(answer, OSError):
-            raise answer
         done = update(**fields)
-        if answer is None:
-            raise ReadTimeoutError(endpoint_url="https://glue")
+        if answers:
+            raise answers.pop()
         return done
 
     monkeypatch.setattr(catalog._catalog().glue, "update_table", update_table)
-    with pytest.raises(OSError, match="the machine went"):
-        tend(catalog, of)
-    assert files(catalog, of) == there
     done = tend(catalog, of)
     assert (done.compacted, done.written, done.outrun) == (9, 1, ())
     assert rows(catalog, of) == before and len(files(catalog, of)) == 1
     table = catalog.table(of)
     assert table is not None and len(table.metadata.snapshots) == 2, "compacted once"
+
+
+class Died(BaseException):
+    """The process was killed: nothing may catch it."""
+
+
+@pytest.mark.slow
+def test_upkeep_may_die_at_every_request_that_changes_something_and_be_run_again(
+    settings: Settings, judged: Judged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before a request, which is as good as after the one before it: nothing but requests lasts."""
+    of, few = contract(), Retention(timedelta(days=30), 2)
+    monkeypatch.setattr("service_core.upkeep.MANIFESTS", 2)
+    catalog = IcebergCatalog(settings)
+    left = -1
+
+    def count(model: Any, **_: Any) -> None:
+        nonlocal left
+        left -= model.name in {"PutObject", "UpdateTable"}
+        if left == 0:
+            raise Died(model.name)
+
+    clients = [catalog._catalog().glue, catalog._catalog().io._s3]
+    rounds = 0
+    try:
+        for client in clients:
+            client.meta.events.register("before-call", count, unique_id="dying")
+        while True:
+            publish(catalog, judged, of, range(rounds * 10, rounds * 10 + 9))
+            before = rows(catalog, of)
+            rounds, left = rounds + 1, rounds + 1
+            try:
+                tend(IcebergCatalog(settings), of, few)
+                died = False
+            except Died:
+                died = True
+            left = -1
+            assert rows(IcebergCatalog(settings), of) == before
+            done = tend(IcebergCatalog(settings), of, few)
+            assert rows(IcebergCatalog(settings), of) == before
+            assert (done.after.data_files, done.after.snapshots) == (1, 2)
+            if not died:
+                break
+    finally:
+        for client in clients:
+            client.meta.events.unregister("before-call", unique_id="dying")
+    assert rounds > 8, "a note, manifests, manifest lists, metadata and commits"
 
 
 def test_a_file_that_reads_shorter_than_its_manifest_says_is_left_alone(

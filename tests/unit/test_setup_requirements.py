@@ -29,6 +29,7 @@ def pins(name: str) -> dict[str, Version]:
 
 LOCKED = pins("lock.txt")
 SPARK = {**pins("spark.txt"), **pins("java.txt")}
+S3 = pins("s3.txt")
 EXTRAS = PROJECT["optional-dependencies"]
 
 
@@ -39,6 +40,7 @@ EXTRAS = PROJECT["optional-dependencies"]
         pytest.param(EXTRAS["local"], LOCKED, id="local"),
         pytest.param(EXTRAS["dev"], LOCKED, id="dev"),
         pytest.param(EXTRAS["demo"], pins("demo.txt"), id="demo"),
+        pytest.param(EXTRAS["s3"], S3, id="s3"),
         pytest.param(EXTRAS["spark"], SPARK, id="spark"),
     ],
 )
@@ -88,7 +90,7 @@ def test_what_is_installed_here_is_what_is_pinned() -> None:
     """Tests that ran on other versions would say nothing about the ones that users get."""
     differing = {
         name: (metadata.version(name), str(version))
-        for name, version in {**LOCKED, **SPARK}.items()
+        for name, version in {**LOCKED, **SPARK, **S3}.items()
         if name != "setuptools" and Version(metadata.version(name)) != version
     }
     assert differing == {}

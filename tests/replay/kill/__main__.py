@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import click
@@ -17,6 +17,7 @@ from tests.replay.kill.campaign import (
     Case,
     Outcome,
     Rehearsed,
+    by_turns,
     campaign,
     cases_of,
     new_kinds,
@@ -30,6 +31,7 @@ from tests.replay.kill.campaign import (
 @click.option("--sample", is_flag=True, help="One case for each operation of the scenarios.")
 @click.option("--kinds", is_flag=True, help="Each kind of boundary once, and both its sides.")
 @click.option("--list", "listing", is_flag=True, help="Only list the boundaries.")
+@click.option("--minutes", type=float, help="Leave out what does not fit in so many; for CI.")
 @click.option("--workers", type=click.IntRange(1), default=min(os.cpu_count() or 1, 8))
 def main(
     names: tuple[str, ...],
@@ -37,6 +39,7 @@ def main(
     sample: bool,
     kinds: bool,
     listing: bool,
+    minutes: float | None,
     workers: int,
 ) -> None:
     """Kill the path at every boundary, run it again, and have what became of it judged.
@@ -57,6 +60,7 @@ def main(
     with campaign() as kills, ThreadPoolExecutor(workers) as pool:
         if unknown := wanted - kills.scenarios.keys():
             raise click.UsageError(f"Unknown: {unknown}. Known: {sorted(kills.scenarios)}.")
+        left = len(wanted or kills.scenarios)
         for rehearsed in _rehearsed(kills, wanted or set(kills.scenarios)):
             name = rehearsed.scenario.name
             sound = sound and not rehearsed.complaints
@@ -73,9 +77,15 @@ def main(
                 cases = [case for case in chosen if case.scenario == name]
                 if missing := set(cases) - set(cases_of(rehearsed)):
                     raise click.UsageError(f"There is no {', '.join(map(str, missing))}.")
-            outcomes += _taken(kills, rehearsed, cases, pool)
+            until = None
+            if minutes is not None:
+                # An equal part for each scenario that is still to come.
+                until = time.monotonic() + (began + 60 * minutes - time.monotonic()) / left
+            left -= 1
+            outcomes += _taken(kills, rehearsed, cases, pool, until)
     click.echo(summary(outcomes, time.monotonic() - began))
-    sys.exit(0 if sound and not any(outcome.complaints for outcome in outcomes) else 1)
+    wrong = any(outcome.complaints for outcome in outcomes) or not (outcomes or listing)
+    sys.exit(0 if sound and not wrong else 1)
 
 
 #: How often it is said how far a scenario is.
@@ -109,12 +119,27 @@ def _rehearsed(kills: Campaign, wanted: set[str]) -> Iterator[Rehearsed]:
 
 
 def _taken(
-    kills: Campaign, rehearsed: Rehearsed, cases: Iterable[Case], pool: ThreadPoolExecutor
+    kills: Campaign,
+    rehearsed: Rehearsed,
+    cases: Sequence[Case],
+    pool: ThreadPoolExecutor,
+    until: float | None,
 ) -> list[Outcome]:
-    """The outcomes of some cases of a scenario; those that went wrong are told at once."""
+    """The outcomes of some cases of a scenario; those that went wrong are told at once.
+
+    Args:
+        until: When no other case is begun.
+    """
+
+    def outcome_of(case: Case) -> Outcome | None:
+        in_time = until is None or time.monotonic() < until
+        return kills.run(case, rehearsed) if in_time else None
+
     began = told = time.monotonic()
     outcomes = []
-    for outcome in pool.map(lambda case: kills.run(case, rehearsed), cases):
+    for outcome in pool.map(outcome_of, by_turns(cases)):
+        if outcome is None:
+            continue
         outcomes.append(outcome)
         if time.monotonic() > told + _TOLD_SECONDS:
             told = time.monotonic()
@@ -127,6 +152,7 @@ def _taken(
     click.echo(
         f"{rehearsed.scenario.name}: {len(rehearsed.boundaries)} boundaries, {len(outcomes)} "
         f"killed, {wrong} wrong, {time.monotonic() - began:.0f} s"
+        + (f"; no time for {missed}" if (missed := len(cases) - len(outcomes)) else "")
     )
     return outcomes
 
