@@ -6,6 +6,7 @@ under a new name, and the old one is left as it was for those who read older sna
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,12 @@ from resources.table_io import TableFileIO
 from resources.table_schema import TableColumn, plain
 from service_core import canonical
 from service_core.ports import ObjectMissingError
+
+# It warns of each column that was written without statistics, at each publication; curation leaves
+# them out on purpose where nobody asks for a least and a greatest.
+logging.getLogger("pyiceberg.io.pyarrow").addFilter(
+    lambda record: not record.getMessage().startswith("PyArrow statistics missing")
+)
 
 _ROWS_PER_GROUP = 512 * 1024
 _ROWS_PER_READ = 64 * 1024
