@@ -24,7 +24,8 @@ import click
 from dagster_project.backtest_command import register_backtest_command
 from dagster_project.notification_commands import register_notification_commands
 from dagster_project.plan_command import register_plan_command
-from dagster_project.replay_commands import register_replay_commands
+from dagster_project.quarantine_commands import register_quarantine_commands
+from dagster_project.replay_command import register_replay_command
 from dagster_project.rollback_command import register_rollback_command
 from dagster_project.status_commands import register_status_commands
 from service_core.contract import ContractError, check_contracts, load_contract, load_contracts
@@ -493,7 +494,8 @@ def _bar(doing: str) -> Iterator[Callable[[int, int], None]]:
 register_backtest_command(contract)
 register_notification_commands(main)
 register_plan_command(main)
-register_replay_commands(main)
+register_replay_command(main)
+register_quarantine_commands(main)
 register_status_commands(main)
 register_rollback_command(main)
 

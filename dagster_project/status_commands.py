@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dagster_project.reach import Reach, Reaching, fail, is_id, reach
-from dagster_project.replay_commands import print_replay
+from dagster_project.replay_asking import print_replay
 from service_core.contract.model import Grain
 from service_core.ledger import State
 
