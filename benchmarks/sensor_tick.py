@@ -40,21 +40,11 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from _measuring import ROOT, Figure, in_a_process, progress, tell
+
 sys.path.insert(0, str(ROOT))
 
 _S3 = ("ListObjectVersions", "PutObject", "GetObject")
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One line of the table."""
-
-    name: str
-    value: float
-    unit: str
-    bound: float | None = None
-    ok: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,29 +150,24 @@ def main() -> None:
         most = objects // 9_000 + 3 if options.layout == "one_day_random" else 1
         print(json.dumps(asdict(tick(options.layout, objects, new, most))))
         return
-    rows = []
+    figures: list[Figure] = []
     for layout in ("days", "one_day_by_time", "one_day_random"):
         objects = options.objects // 10 if layout == "one_day_random" else options.objects
         # Each in a process of its own, whose memory is its own.
-        done = subprocess.run(
-            [sys.executable, __file__, "--layout", layout, "--objects", str(objects),
-             "--new", str(new)],
-            stdout=subprocess.PIPE, check=True,
-        )  # fmt: skip
-        cost = Cost(**json.loads(done.stdout.splitlines()[-1]))
-        print(f"{layout}: {cost}", file=sys.stderr)
+        asked = ("--layout", layout, "--objects", str(objects), "--new", str(new))
+        cost = Cost(**in_a_process(__file__, *asked))
+        progress(f"  {layout}: {cost}")
         missed, most = new - cost.new, new / 1000 + 20
         name = f"sensor tick, {objects:,} objects ({layout}), {new} new"
-        rows += [
-            Row(f"{name}: S3 requests", cost.s3_requests, "requests", most,
-                cost.s3_requests <= most),
-            Row(f"{name}: seconds", round(cost.seconds, 2), "s", 5, cost.seconds <= 5),
-            Row(f"{name}: CPU", round(cost.cpu_seconds, 2), "s"),
-            Row(f"{name}: memory", round(cost.peak_mb), "MB", 200, cost.peak_mb <= 200),
-            Row(f"{name}: missed", missed, "objects", 0, missed == 0),
-            Row(f"{name}: ticks", cost.ticks, "ticks"),
-        ]  # fmt: skip
-    print(json.dumps({"results": [asdict(row) for row in rows]}))
+        figures += [
+            Figure(f"{name}: S3 requests", cost.s3_requests, "requests", most),
+            Figure(f"{name}: seconds", cost.seconds, "s", 5),
+            Figure(f"{name}: CPU", cost.cpu_seconds, "s"),
+            Figure(f"{name}: memory", cost.peak_mb, "MB", 200),
+            Figure(f"{name}: missed", missed, "objects", 0),
+            Figure(f"{name}: ticks", cost.ticks, "ticks"),
+        ]
+    tell(figures)
 
 
 if __name__ == "__main__":

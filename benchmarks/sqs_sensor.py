@@ -19,16 +19,15 @@ Progress goes to stderr. The last line of stdout is one JSON object: {"results":
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from _measuring import ROOT, Figure, tell
+
 sys.path.insert(0, str(ROOT))
 
 BOUND = 1_000
@@ -106,15 +105,14 @@ def main() -> None:
         file=sys.stderr,
     )
     by_wall, by_cpu = messages / seconds, messages / spent
-    rows = [
-        {"name": "SQS sensor, messages a second of its CPU", "value": round(by_cpu),
-         "unit": "messages/s", "bound": BOUND, "ok": by_cpu >= BOUND},
-        {"name": "SQS sensor, messages a second on the embedded AWS", "value": round(by_wall),
-         "unit": "messages/s", "bound": None, "ok": None},
-        {"name": "SQS sensor, objects not in manifests", "value": options.messages - new,
-         "unit": "objects", "bound": 0, "ok": options.messages == new},
-    ]  # fmt: skip
-    print(json.dumps({"results": rows}))
+    unit = "messages/s"
+    tell(
+        [
+            Figure("SQS sensor, by its own CPU", by_cpu, unit, BOUND, at_least=True),
+            Figure("SQS sensor, on the embedded AWS", by_wall, unit),
+            Figure("SQS sensor, objects not in manifests", options.messages - new, "objects", 0),
+        ]
+    )
 
 
 if __name__ == "__main__":

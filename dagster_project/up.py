@@ -24,8 +24,8 @@ from pathlib import Path
 
 from dagster_project.session import environment
 from deploy.bootstrap import BootstrapError, bootstrap
+from deploy.local.durable_folder import DurableFolderError, FolderTakenError, check_folder, take
 from deploy.local.embedded import EmbeddedAws
-from deploy.local.folder_lock import FolderTakenError, take
 from deploy.local.guarded import start_guarded
 from resources.aws import clients
 from service_core.naming import GLUE_POOL
@@ -94,7 +94,7 @@ def platform(
             "Stop it first, or start from another folder."
         )
     if durable is not None:
-        _refuse_notifications()
+        _check_durable(durable)
     port = port or _free_port()
     with ExitStack() as stack:
         aws = EmbeddedAws(port=aws_port, log=state / "aws.log", durable=durable)
@@ -142,7 +142,11 @@ def running_platform(state: Path = STATE) -> Platform | None:
     return found
 
 
-def _refuse_notifications() -> None:
+def _check_durable(folder: Path) -> None:
+    try:
+        check_folder(folder)
+    except DurableFolderError as problem:
+        raise UpError(str(problem)) from problem
     try:
         route = Settings.from_environment(os.environ).notifications
     except SettingsError as problem:

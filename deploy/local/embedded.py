@@ -105,7 +105,7 @@ class EmbeddedAws:
         if self._process is not None:
             return self
         with self._open_log() as log:
-            log_path = Path(log.name)
+            log_path, before = Path(log.name), log.tell()
             if self._log_path is None:
                 self._own_log = log_path
             self._process = subprocess.Popen(
@@ -132,7 +132,8 @@ class EmbeddedAws:
                 if ended is None
                 else f"ended with exit code {ended}"
             )
-            said = log_path.read_text(errors="replace")[-_LOG_CHARACTERS:].strip()
+            said = log_path.read_bytes()[before:].decode(errors="replace")
+            said = said[-_LOG_CHARACTERS:].strip()
             raise EmbeddedAwsError(
                 f"The embedded AWS {why}. Its log, {log_path}, ends: {said or '(empty)'}"
             )

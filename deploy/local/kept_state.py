@@ -24,7 +24,8 @@ from typing import Any
 
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.dynamodb.models import DynamoDBBackend, dynamodb_backends
-from moto.dynamodb.models.dynamo_type import DynamoType
+from moto.dynamodb.models.dynamo_type import DynamoType, Item, LimitedSizeDict
+from moto.dynamodb.models.table import Table
 from moto.glue.models import GlueBackend, glue_backends
 from werkzeug.test import Client
 
@@ -147,9 +148,7 @@ class KeptState:
             for region, name, item in self._file.execute(
                 "SELECT region, table_name, item FROM dynamodb_items"
             ):
-                _dynamodb(region).tables[name].put_item(
-                    json.loads(item, object_hook=_parsed), overwrite=True
-                )
+                _put_back(_dynamodb(region).tables[name], json.loads(item, object_hook=_parsed))
             for region, name, given in self._file.execute(
                 "SELECT region, name, input FROM glue_databases"
             ):
@@ -326,6 +325,21 @@ def _key(hash_key: DynamoType, range_key: DynamoType | None) -> str:
 
 def _text(item: Any) -> str:
     return json.dumps(item.to_json()["Attributes"], default=_binary)
+
+
+def _put_back(table: Table, attributes: dict[str, Any]) -> None:
+    """Set an item in its place. It was measured and checked when it came: doing so again would be
+    two thirds of a start (100,000 items: 16 s)."""
+    item = Item.__new__(Item)
+    item.attrs = LimitedSizeDict()
+    for name, value in attributes.items():
+        dict.__setitem__(item.attrs, name, DynamoType(value))
+    item.hash_key = item.attrs[table.hash_key_attr]
+    item.range_key = item.attrs[table.range_key_attr] if table.range_key_attr else None
+    if item.range_key is None:
+        table.items[item.hash_key] = item
+    else:
+        table.items[item.hash_key][item.range_key] = item
 
 
 def _binary(value: bytes) -> dict[str, str]:

@@ -35,8 +35,8 @@ from deploy.local import (
     sqs_waiting,
     step_functions,
 )
-from deploy.local.durable import Durable, DurableFolderError
-from deploy.local.folder_lock import FolderTakenError
+from deploy.local.durable import Durable
+from deploy.local.durable_folder import DurableFolderError
 from deploy.local.http import KeepAliveHandler, OneRequestAtATime
 from deploy.local.kept_state import KeptStateError
 from deploy.local.seaweed import SeaweedError, SeaweedS3
@@ -85,15 +85,15 @@ def serve(
     server = _bind(port, application)
     # moto's Step Functions call the other services at http://localhost:$MOTO_PORT.
     os.environ["MOTO_PORT"] = str(server.port)
+    # Everything is kept in memory on purpose, so a full collection walks all of it to find nothing.
+    gc.set_threshold(100_000, 50, 1_000)
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, _leave)
     said = {"endpoint": loopback.endpoint()}
     if durable is not None:
         said["s3_endpoint"] = _bring_back(durable, application)
     print(json.dumps(said), flush=True)
-    # Everything is kept in memory on purpose, so a full collection walks all of it to find nothing.
     gc.freeze()
-    gc.set_threshold(100_000, 50, 1_000)
     server.serve_forever()
 
 
@@ -102,7 +102,7 @@ def _bring_back(folder: Path, application: OneRequestAtATime) -> str:
     try:
         durable = Durable(folder)
         durable.state.restore(application)
-    except (DurableFolderError, FolderTakenError, KeptStateError, SeaweedError) as problem:
+    except (DurableFolderError, KeptStateError, SeaweedError) as problem:
         sys.exit(str(problem))
     application.after = durable.state.after
     os.environ[loopback.S3_ENDPOINT] = durable.s3.endpoint

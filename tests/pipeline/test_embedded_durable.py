@@ -17,8 +17,12 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from deploy.local import EmbeddedAws, EmbeddedAwsError
-from deploy.local.durable import DurableFolderError, check_folder
-from deploy.local.folder_lock import FolderTakenError, take
+from deploy.local.durable_folder import (
+    DurableFolderError,
+    FolderTakenError,
+    check_folder,
+    take,
+)
 from deploy.local.kept_state import KeptState, KeptStateError
 from deploy.local.seaweed import SeaweedMissingError, weed
 
@@ -135,6 +139,31 @@ def everything(s3: Any, dynamodb: Any, glue: Any) -> dict[str, Any]:
     }
 
 
+def outcome_of_a_glue_job(s3: Any, glue: Any) -> str:
+    """A script that is fetched from the kept S3, and finds it where every client looks."""
+    script = (
+        "import boto3\n"
+        "s3 = boto3.client('s3')\n"
+        "s3.copy_object(Bucket='kept', Key='a/copy', CopySource='kept/a/k')\n"
+    )
+    s3.put_object(Bucket="kept", Key="script.py", Body=script.encode())
+    glue.create_job(
+        Name="copies",
+        Role="role",
+        Command={"Name": "glueetl", "ScriptLocation": "s3://kept/script.py"},
+    )
+    run_id = glue.start_job_run(JobName="copies")["JobRunId"]
+    state = ""
+
+    def has_ended() -> bool:
+        nonlocal state
+        state = glue.get_job_run(JobName="copies", RunId=run_id)["JobRun"]["JobRunState"]
+        return state not in ("STARTING", "RUNNING", "WAITING")
+
+    until(has_ended)
+    return state
+
+
 @pytest.fixture
 def seaweed() -> None:
     try:
@@ -174,7 +203,8 @@ def test_what_was_answered_is_there_after_a_kill_and_no_process_is(tmp_path: Pat
         # A second server on one folder would lose what the first one writes.
         with pytest.raises(EmbeddedAwsError, match=f"is in use by process {aws.pid}. Stop it"):
             EmbeddedAws(durable=tmp_path / "kept").start()
-        assert s3.get_object(Bucket="kept", Key="a/k")["Body"].read() == b"2"
+        assert outcome_of_a_glue_job(s3, glue) == "SUCCEEDED"
+        assert s3.get_object(Bucket="kept", Key="a/copy")["Body"].read() == b"2"
 
 
 def is_listening(port: int) -> bool:
@@ -210,3 +240,11 @@ def test_a_file_that_is_no_state_is_refused_with_a_sentence(tmp_path: Path) -> N
     newer.close()
     with pytest.raises(KeptStateError, match="its format is 99, this one's is 1"):
         KeptState(tmp_path / "newer")
+
+
+def test_where_there_is_no_s3_server_a_sentence_says_how_to_get_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("deploy.local.seaweed._PACKAGE", "not-installed")
+    with pytest.raises(SeaweedMissingError, match="`make setup` installs it from the package"):
+        weed()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,9 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
+from dagster._core.test_utils import create_run_for_test
 
 from dagster_project.session import environment
+from dagster_project.up import _prepare_instance
 from deploy.local import EmbeddedAws
 from resources.aws import clients
 from resources.catalog import CatalogResource
@@ -88,6 +93,11 @@ def ask(ui: str, query: str) -> Any:
         return json.loads(answer.read())["data"]
 
 
+def answers(url: str) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", int(url.rpartition(":")[2]))) == 0
+
+
 def command(at: dict[str, Any], *arguments: str) -> Any:
     """What a command says in JSON."""
     done = subprocess.run(
@@ -126,6 +136,32 @@ def land(at: dict[str, Any], name: str, numbers: range) -> str:
     return str(where["uri"]).split("/", 3)[3]
 
 
+def test_runs_whose_processes_ended_with_the_platform_are_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dagster cannot see the process of a run on its own machine, and would wait for it for ever,
+    with every other run of its partition behind it."""
+    shutil.copyfile(ROOT / "deploy" / "dagster.yaml", tmp_path / "dagster.yaml")
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    with dg.DagsterInstance.get() as instance:
+        statuses = {
+            create_run_for_test(instance, job_name="orders_ingest", status=status).run_id: status
+            for status in (
+                dg.DagsterRunStatus.STARTED,
+                dg.DagsterRunStatus.NOT_STARTED,
+                dg.DagsterRunStatus.SUCCESS,
+            )
+        }
+    _prepare_instance()
+    with dg.DagsterInstance.get() as instance:
+        started, waiting, done = (instance.get_run_by_id(run_id) for run_id in statuses)
+        assert started is not None and waiting is not None and done is not None
+        assert started.status is dg.DagsterRunStatus.FAILURE
+        assert started.tags["dagster/will_retry"] == "true"
+        assert waiting.status is dg.DagsterRunStatus.NOT_STARTED
+        assert done.status is dg.DagsterRunStatus.SUCCESS
+
+
 def test_what_lands_is_published_by_the_daemon_and_survives_the_end_of_everything(
     tmp_path: Path,
 ) -> None:
@@ -136,6 +172,7 @@ def test_what_lands_is_published_by_the_daemon_and_survives_the_end_of_everythin
         first = land(at, "orders_1.csv", range(1, 11))
         (run,) = finished(at, 1)
         before = rows(at["environment"])
+    wait_for(lambda: not (answers(at["ui"]) or answers(at["endpoint"])), seconds=20)
     keys = ["/".join(m["assetKey"]["path"]) for m in run["assetMaterializations"]]
     assert keys == ["raw/orders", "validated/orders", "curated/orders", "published/orders"]
     assert before == [f"O{n:09d}" for n in range(1, 11)]

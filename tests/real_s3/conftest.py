@@ -13,7 +13,6 @@ __all__ = ["lake", "make_lake", "orders_contract"]
 
 #: Where SeaweedFS is not as S3 is, by test; docs/embedded-aws.md says so too.
 DIFFERENCES = {
-    "test_any_key_is_listed_read_copied_and_downloaded_as_it_is": "keys are paths there",
     "test_a_hostile_key_ends_in_a_state_of_its_own[../orders_1.csv]": "it refuses `..` in a key",
     "test_a_hostile_key_ends_in_a_state_of_its_own[orders_\\x01_control.csv]": (
         "it lists a control character as U+FFFD"

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from service_core.layout import Zone
 from service_core.s3_store import S3ObjectStore
 from tests.pipeline import test_object_store as shared
 
@@ -25,8 +26,11 @@ RESPELT = {
 }
 #: Listed as it is, but there are no bytes in it: it is a folder.
 FOLDER = "trail/"
+#: Too long for a file's name, which only a bucket with versions takes.
+LONG = "x" * 1000
 
-# Finds one of those at random.
+# The one is done here with the keys that it takes, the other finds one that it does not at random.
+del test_any_key_is_listed_read_copied_and_downloaded_as_it_is  # noqa: F821
 del test_whatever_text_a_key_is_it_comes_back  # noqa: F821
 
 
@@ -37,7 +41,7 @@ def test_every_key_that_it_takes_as_it_is_comes_back(
     tmp_path: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    taken = [k for k in shared.HOSTILE_KEYS if k not in {*REFUSED, *RESPELT, FOLDER}]
+    taken = [k for k in shared.HOSTILE_KEYS if k not in {*REFUSED, *RESPELT, FOLDER, LONG}]
     monkeypatch.setattr(shared, "HOSTILE_KEYS", taken)
     shared.test_any_key_is_listed_read_copied_and_downloaded_as_it_is(
         object_store, s3, raw, tmp_path
@@ -50,6 +54,12 @@ def test_the_keys_that_it_does_not_take_are_those_that_the_docs_name(
     for key in REFUSED:
         with pytest.raises(ClientError, match="InvalidRequest"):
             s3.put_object(Bucket=raw, Key=key, Body=b"x")
+    s3.put_object(Bucket=raw, Key=LONG, Body=b"x")
+    with pytest.raises(ClientError, match="KeyTooLong"):
+        object_store.write(Zone.QUARANTINE, LONG, b"x")
+    s3.delete_object(
+        Bucket=raw, Key=LONG, VersionId=object_store.list_versions("").objects[0].version_id
+    )
     for key in RESPELT:
         s3.put_object(Bucket=raw, Key=key, Body=b"x")
     assert {o.key for o in object_store.list_versions("").objects} == set(RESPELT.values())

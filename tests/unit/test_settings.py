@@ -66,6 +66,16 @@ def test_every_variable_is_read() -> None:
     assert settings.endpoint_url == "http://127.0.0.1:5000"
 
 
+def test_s3_may_answer_somewhere_else_than_the_rest() -> None:
+    one = Settings.from_environment({"AWS_ENDPOINT_URL": "http://127.0.0.1:5000"})
+    assert one.endpoint_of("s3") == one.endpoint_of("glue") == "http://127.0.0.1:5000"
+    two = Settings.from_environment(
+        {"AWS_ENDPOINT_URL": "http://127.0.0.1:5000", "AWS_ENDPOINT_URL_S3": "http://[::1]:8333/"}
+    )
+    assert two.endpoint_of("s3") == "http://[::1]:8333"
+    assert two.endpoint_of("glue") == "http://127.0.0.1:5000"
+
+
 def test_the_default_region_counts_only_where_no_region_is_named() -> None:
     assert Settings.from_environment({"AWS_DEFAULT_REGION": "eu-west-1"}).region == "eu-west-1"
     both = {"AWS_DEFAULT_REGION": "eu-west-1", "AWS_REGION": "eu-west-3"}
