@@ -19,7 +19,8 @@ PYTHON ?= $(shell for p in python3.11 python3 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null \
 	&& { echo "$$p"; break; }; done)
 
-WORKERS ?= auto
+# One more than there are cores: tests of jobs and daemons spend half their time waiting.
+WORKERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )))
 TESTS ?= tests
 ONCE ?=
 ENGINE ?=

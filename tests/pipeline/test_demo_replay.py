@@ -14,7 +14,7 @@ from dagster_project.demo_replay import contract_texts
 from tests.pipeline.conftest import ROOT
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_replay_demo_verifies_every_claim_and_ends_by_itself(tmp_path: Path) -> None:
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "LAKEGATE_"))}
     done = subprocess.run(

@@ -180,6 +180,7 @@ def until(happened: Callable[[], bool]) -> None:
 
 
 @pytest.mark.usefixtures("seaweed")
+@pytest.mark.soak
 def test_what_was_answered_is_there_after_a_kill_and_no_process_is(tmp_path: Path) -> None:
     with EmbeddedAws(durable=tmp_path / "kept") as aws:
         clients = [client(aws, service) for service in ("s3", "dynamodb", "glue")]

@@ -36,7 +36,7 @@ print(spark.sparkContext.getConf().get("spark.driver.host"), sys.executable)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_spark_reads_and_writes_s3_as_on_glue(aws: Account) -> None:
     aws.put("spark/in/a.csv", "id,n\na,1\nb,2\n")
     aws.put("spark/in/b.csv", "id,n\nc,3\n")

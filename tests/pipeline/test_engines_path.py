@@ -88,6 +88,7 @@ def test_shipments_go_through_the_state_machine_as_their_contract_says(
     assert "CurateOnGlue" in states
 
 
+@pytest.mark.soak
 def test_flights_above_their_contracts_threshold_go_to_glue_by_themselves(
     make_lake: Callable[..., Lake], tmp_path: Path
 ) -> None:

@@ -70,7 +70,7 @@ defs = dg.Definitions(
 """
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_run_waits_in_the_queue_while_the_pool_is_full(job: Job, tmp_path: Path) -> None:
     job.does("""
         with reporting() as pipes:

@@ -162,6 +162,7 @@ def test_a_start_without_a_good_answer_is_not_made_twice(
     assert faulty.asked.count("StartJobRun") == (1 if fault == "lost" else 2)
 
 
+@pytest.mark.soak
 def test_a_permission_that_is_lost_meanwhile_fails_the_step_and_leaves_the_job_run_in_flight(
     job: Job, faulty: FaultyAws, instance: dg.DagsterInstance
 ) -> None:

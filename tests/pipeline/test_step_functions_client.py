@@ -189,7 +189,7 @@ def test_a_job_that_hangs_past_its_timeout_fails_and_is_stopped(
     assert machine.status()["status"] == "FAILED"
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_an_execution_that_times_out_as_a_whole_has_its_status_closed_and_goes_on_later(
     machine: Machine, instance: dg.DagsterInstance
 ) -> None:
@@ -288,7 +288,7 @@ def test_what_ended_well_while_nobody_looked_is_the_outcome(
     assert machine.messages() == []
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_deadline_of_a_redriven_execution_counts_from_its_redrive(
     machine: Machine, instance: dg.DagsterInstance
 ) -> None:

@@ -162,6 +162,7 @@ def test_runs_whose_processes_ended_with_the_platform_are_started_again(
         assert done.status is dg.DagsterRunStatus.SUCCESS
 
 
+@pytest.mark.soak
 def test_what_lands_is_published_by_the_daemon_and_survives_the_end_of_everything(
     tmp_path: Path,
 ) -> None:

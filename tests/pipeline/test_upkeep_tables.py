@@ -194,7 +194,7 @@ def test_manifests_that_replacing_batches_leave_are_put_together(
     assert not tend(catalog, of).merged
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_publishers_and_upkeep_at_once_lose_nothing_and_double_nothing(
     settings: Settings, judged: Judged, monkeypatch: pytest.MonkeyPatch
 ) -> None:

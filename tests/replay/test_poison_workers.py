@@ -118,6 +118,7 @@ def workers(
                 os.kill(int(workers.hung.read_text()), signal.SIGKILL)
 
 
+@pytest.mark.soak
 def test_a_file_that_kills_and_one_that_hangs_end_in_quarantine_and_the_rest_is_published(
     workers: Workers, settings: Settings, aws: Callable[[str], Any], orders_contract: Contract
 ) -> None:

@@ -227,7 +227,7 @@ def test_the_layer_is_within_the_limit_and_says_whose_its_bytes_are(layer: Packa
     assert len(licences) >= len(projects) / 2
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_two_builds_of_the_layer_give_identical_bytes(
     checkout: Path, layer: Package, tmp_path: Path
 ) -> None:
