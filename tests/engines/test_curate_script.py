@@ -100,6 +100,7 @@ def run_script(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.soak
 def test_the_script_leaves_a_verdict_and_says_so_without_dagster(
     batch: Delivery, request_uri: str, object_store: S3ObjectStore
 ) -> None:

@@ -214,6 +214,7 @@ def test_published_files_may_be_older_than_a_column_and_than_a_types_width(bench
     assert outcome.values("code") == ["c2"]
 
 
+@pytest.mark.soak
 def test_a_batch_that_is_judged_again_takes_nothing_back_out_of_quarantine(bench: Bench) -> None:
     contract = keyed(bench, drift={"type": "quarantine_file"}, publication={"mode": "append"})
 

@@ -10,7 +10,7 @@ from tests.faults.house import House, story
 from tests.faults.plan import Plan
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_tenth_of_all_calls_fails_and_no_row_is_lost_or_doubled(
     make_house: Callable[..., House],
 ) -> None:

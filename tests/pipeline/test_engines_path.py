@@ -45,6 +45,7 @@ def curated(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
     }
 
 
+@pytest.mark.soak
 def test_a_landed_file_is_published_alike_by_spark(
     by_engine: Callable[..., Lake], orders_contract: Contract
 ) -> None:
@@ -65,6 +66,7 @@ def test_a_landed_file_is_published_alike_by_spark(
     assert reported == {check.name for check in verdict.checks}
 
 
+@pytest.mark.soak
 def test_shipments_go_through_the_state_machine_as_their_contract_says(
     make_lake: Callable[..., Lake],
 ) -> None:

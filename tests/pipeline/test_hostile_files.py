@@ -40,6 +40,7 @@ def judged(lake: Lake, files: dict[str, bytes]) -> list[Verdict]:
 
 @FEW
 @given(bodies=st.lists(st.binary(max_size=200), min_size=1, max_size=6, unique=True))
+@pytest.mark.soak
 def test_arbitrary_bytes_get_a_verdict(make_lake: Callable[..., Lake], bodies: list[bytes]) -> None:
     for dataset, suffix in (("orders", "csv"), ("customers", "jsonl")):
         lake = make_lake(load_contract(ROOT / "contracts" / f"{dataset}.yaml"))

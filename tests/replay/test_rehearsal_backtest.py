@@ -46,7 +46,7 @@ def proposed(folder: Path, *changes: tuple[str, str]) -> str:
     return str(path)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_proposed_contract_is_tried_on_history_and_nothing_else_happens(
     replays: ReplayLake, tmp_path: Path
 ) -> None:
