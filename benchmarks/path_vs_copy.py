@@ -30,8 +30,9 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from _measuring import CACHE, ROOT, Cost, Meter, in_a_process, tell_cost
 
@@ -104,8 +105,18 @@ FORMS = {
 # --- The two contestants, each in a process of its own --------------------------------------------
 
 
-def cost_of_path(form: str, tiny: Path, big: Path) -> Cost:
-    """Take a file all the way, after a warm-up."""
+def cost_of_path(
+    form: str, tiny: Path, big: Path, *, durable: Path | None = None, **landing: Any
+) -> Cost:
+    """Take a file all the way, after a warm-up.
+
+    Args:
+        form: One of `FORMS`.
+        tiny: A file to warm up on.
+        big: The file.
+        durable: Where the embedded AWS keeps its objects; in memory where None.
+        landing: What the contract's landing says otherwise.
+    """
     import logging
 
     logging.disable(logging.ERROR)
@@ -114,7 +125,8 @@ def cost_of_path(form: str, tiny: Path, big: Path) -> Cost:
     from service_core.contract import load_contract
 
     contract = load_contract(contract_of(form))
-    with embedded_session([contract]) as session:
+    contract = replace(contract, landing=replace(contract.landing, **landing))
+    with embedded_session([contract], durable=durable) as session:
         ingest_files(session, contract, [tiny])
         meter = Meter()
         report = ingest_files(

@@ -4,15 +4,16 @@ and the real sensors, jobs and assets of some contracts.
 
 from __future__ import annotations
 
-import gc
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
+from dagster_project.collecting import collect_seldom
 from dagster_project.definitions import build_definitions
 from deploy.bootstrap import bootstrap
 from deploy.local.embedded import EmbeddedAws
@@ -92,18 +93,24 @@ class Session:
 
 @contextmanager
 def embedded_session(
-    contracts: Sequence[Contract], *, engine: Engine | None = None
+    contracts: Sequence[Contract], *, engine: Engine | None = None, durable: Path | None = None
 ) -> Iterator[Session]:
-    """A session on an embedded AWS that ends with the block. Nothing has to run beforehand."""
+    """A session on an embedded AWS that ends with the block. Nothing has to run beforehand.
+
+    Args:
+        contracts: The data sets.
+        engine: What curates, whatever the contracts name; None leaves it to them.
+        durable: A folder to keep the embedded AWS's state in, on S3's own server; in memory where
+            None.
+    """
     with ExitStack() as stack:
-        aws = stack.enter_context(EmbeddedAws())
+        aws = stack.enter_context(EmbeddedAws(durable=durable))
         stack.enter_context(environment(aws.environment()))
         settings = Settings.from_environment(os.environ)
         bootstrap(settings, clients(settings))
         instance = stack.enter_context(private_instance())
         session = Session(contracts, settings, instance, engine=engine)
-        # What is loaded by now stays: going over it costs each full collection 0.3 s.
-        gc.freeze()
+        collect_seldom()
         yield session
 
 

@@ -7,7 +7,7 @@ as are left, or its result is thrown away and the cells are taken one by one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,15 +87,20 @@ class DelimitedReader:
         if self._layout is not None and self._layout != head.layout:
             self.flush()
         self._layout = head.layout
-        ordinal, line, rest = 0, head.line, b""
-        for block, final in _with_final(content.blocks(_BLOCK, offset=head.offset)):
-            text = rest + block if rest else block
-            records = self._grammar.records(text, final=final)
-            rest = text[records.consumed :]
-            count = len(records.starts)
-            self._take(object_id, text, records, ordinal, line)
-            ordinal += count
-            line += records.lines_consumed
+        ordinal, line, offset, size = 0, head.line, head.offset, _BLOCK
+        with content.opened() as file:
+            file.seek(offset)
+            while text := file.read(size):
+                final = offset + len(text) == content.size
+                records = self._grammar.records(text, final=final)
+                count = len(records.starts)
+                self._take(object_id, text, records, ordinal, line)
+                ordinal += count
+                line += records.lines_consumed
+                offset += records.consumed
+                # What is left of the block begins a record: it is read again, with what follows.
+                file.seek(offset)
+                size = _BLOCK if records.consumed else 2 * len(text)
         return ordinal
 
     def flush(self) -> None:
@@ -203,17 +208,6 @@ _MESSAGES = {
     ReasonCode.QUOTE_MISPLACED: "a quote stands inside an unquoted field, or text follows a "
     "closing quote",
 }
-
-
-def _with_final(blocks: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
-    """Each block with whether it is the last."""
-    before: bytes | None = None
-    for block in blocks:
-        if before is not None:
-            yield before, False
-        before = block
-    if before is not None:
-        yield before, True
 
 
 def _parse(
