@@ -191,9 +191,13 @@ def _objects(at: Reach, entries: list[Entry], as_json: bool) -> None:
         click.echo(f"  batch       {entry.batch_id}, contract version {entry.contract_version}")
         if entry.published_batch_id not in (None, entry.batch_id):
             click.echo(f"  published   by batch {entry.published_batch_id}")
-        counts = (entry.rows_read, entry.rows_published, entry.rows_quarantined)
-        read, published, diverted = ("?" if n is None else f"{n:,}" for n in counts)
-        click.echo(f"  rows        {read} read, {published} published, {diverted} quarantined")
+        counts = {
+            "read": entry.rows_read,
+            "published": entry.rows_published,
+            "quarantined": entry.rows_quarantined,
+        }
+        told = [f"{rows:,} {what}" for what, rows in counts.items() if rows is not None]
+        click.echo(f"  rows        {', '.join(told) or 'not counted yet'}")
 
 
 def _batch(at: Reach, manifest: Manifest, as_json: bool) -> None:
