@@ -143,14 +143,19 @@ def test_quarantine_is_listed_shown_and_released(
 def test_status_and_history_of_everything(replays: ReplayLake, lakegate: CommandLine) -> None:
     today = replays.lake.today()
     key = replays.lake.land("orders_1.csv", orders([1]))
+    refused = replays.lake.land("orders_2.csv", "no,such,header\n1,2,3\n")
     replays.lake.run_all()
+    _, out, _ = lakegate.run("status", refused)
+    assert "quarantined for " in out and "  rows        0 read\n" in out and "?" not in out
     replays.lake.land("orders_1.csv", orders([2]))
     replays.lake.run_all()
     overall = lakegate.json("status")
-    assert overall["datasets"]["orders"]["partitions"][today] == {"published": 1, "superseded": 1}
+    assert overall["datasets"]["orders"]["partitions"][today] == {
+        "published": 1, "superseded": 1, "quarantined": 1,
+    }  # fmt: skip
     assert overall["open_replays"] == []
     dataset = lakegate.json("status", "orders", "--partitions", f"{today}..{today}")
-    assert dataset["partitions"] == {today: {"published": 1, "superseded": 1}}
+    assert dataset["partitions"] == {today: overall["datasets"]["orders"]["partitions"][today]}
     old, new = lakegate.json("status", key)
     assert (old["state"], new["state"]) == ("superseded", "published")
     batch = lakegate.json("status", new["batch_id"])
