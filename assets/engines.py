@@ -20,7 +20,6 @@ from resources.engines import EnginesResource
 from resources.remote_run import RemoteRun, RemoteRunFailed, RemoteWork
 from resources.spark import SparkResource, SparkUnavailableError
 from service_core.contract.model import Contract, Engine
-from service_core.curation.batch import curate_batch
 from service_core.curation.conclusion import record_in_ledger, standing_verdict, still_holds
 from service_core.curation.request import CurationRequest, RequestError, write_request
 from service_core.engine_choice import EngineChoice, Prices, choose_engine
@@ -123,6 +122,9 @@ def curate(
         return Curated(earlier, {"judged_before": True})
     context.log.info(f"Engine {choice.engine}: {choice.reason}")
     if choice.engine is Engine.IN_PROCESS or not record.parts:
+        # Loaded with the first batch, and not with the code location.
+        from service_core.curation.batch import curate_batch
+
         verdict = curate_batch(
             contract, work.manifest, record, work.store, ledger, catalog, work.run, force=force
         )

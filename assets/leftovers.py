@@ -11,30 +11,29 @@ from typing import TYPE_CHECKING
 from dagster import (
     AssetExecutionContext,
     AssetsDefinition,
-    AssetSelection,
     Config,
     DagsterInstance,
     DagsterRun,
-    DagsterRunStatus,
     DefaultScheduleStatus,
     MaterializeResult,
     MetadataValue,
     RunsFilter,
     ScheduleDefinition,
     asset,
-    define_asset_job,
-    in_process_executor,
 )
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+from dagster._core.storage.tags import PARTITION_NAME_TAG
 from pydantic import Field
 
 from assets import keys
 from assets.checks import table
+from assets.maintenance import maintenance_job, maintenance_schedule
 from assets.retries import SYSTEM_RETRIES
 from assets.working import running
 from resources.catalog import CatalogResource
 from resources.ledger import LedgerResource
 from resources.object_store import ObjectStoreResource
-from resources.table_schema import table_name
+from resources.table_name import table_name
 from service_core.contract.model import Contract
 from service_core.layout import Zone
 from service_core.leftovers import (
@@ -44,22 +43,12 @@ from service_core.leftovers import (
     clear_leftovers,
     clear_scratch,
 )
-from service_core.naming import DATASET_TAG, LEFTOVERS, NO_RETRY_ON_DATA_ERRORS, PARTITION_TAG
+from service_core.naming import DATASET_TAG, LEFTOVERS, PARTITION_TAG
 
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import (
         UnresolvedAssetJobDefinition,
     )
-
-_AT_WORK = [
-    DagsterRunStatus.QUEUED,
-    DagsterRunStatus.NOT_STARTED,
-    DagsterRunStatus.MANAGED,
-    DagsterRunStatus.STARTING,
-    DagsterRunStatus.STARTED,
-    DagsterRunStatus.CANCELING,
-]
-_PARTITION = "dagster/partition"
 
 
 class LeftoversConfig(Config):
@@ -136,30 +125,23 @@ def leftovers_schedule(
     job: "UnresolvedAssetJobDefinition", *, status: DefaultScheduleStatus
 ) -> ScheduleDefinition:
     """Once a day, when little arrives."""
-    return ScheduleDefinition(
-        name=f"{LEFTOVERS}_daily",
-        job=job,
-        cron_schedule="20 3 * * *",
-        execution_timezone="UTC",
-        default_status=status,
-        description="Clears what attempts that died have left.",
+    return maintenance_schedule(
+        job, "daily", "20 3 * * *", "Clears what attempts that died have left.", status=status
     )
 
 
 def leftovers_job() -> "UnresolvedAssetJobDefinition":
     """The job that clears left-overs."""
-    return define_asset_job(
+    return maintenance_job(
         LEFTOVERS,
-        selection=AssetSelection.assets(keys.MAINTENANCE_LEFTOVERS),
-        executor_def=in_process_executor,
-        tags=NO_RETRY_ON_DATA_ERRORS,
-        description="Finds and removes what attempts that died have left.",
+        keys.MAINTENANCE_LEFTOVERS,
+        "Finds and removes what attempts that died have left.",
     )
 
 
 def at_work(instance: DagsterInstance, me: str) -> list[AtWork]:
     """Where runs are queued or started, but for the one that asks."""
-    records = instance.get_run_records(RunsFilter(statuses=_AT_WORK))
+    records = instance.get_run_records(RunsFilter(statuses=NOT_FINISHED_STATUSES))
     return [
         AtWork(dataset, _partition_of(record.dagster_run), record.create_timestamp)
         for record in records
@@ -181,7 +163,7 @@ def _partition_of(run: DagsterRun) -> str | None:
     tagged = run.tags.get(PARTITION_TAG)
     if tagged is not None:
         return tagged.partition("/")[2]
-    return run.tags.get(_PARTITION)
+    return run.tags.get(PARTITION_NAME_TAG)
 
 
 def _zones(tallies: dict[Zone, ZoneTally]) -> list[dict[str, str | int]]:

@@ -40,9 +40,7 @@ from service_core.naming import (
     rehearsal_step,
 )
 from service_core.ports import Catalog, Ledger, ObjectStore
-from service_core.replay.backtest import backtest, partitions_named
 from service_core.replay.difference import Report
-from service_core.replay.dry_run import dry_run
 from service_core.run import Run
 from service_core.verdict import Verdict
 
@@ -133,6 +131,10 @@ def _rehearsed(
             f"Batch {manifest.batch_id} of {manifest.partition}, {len(manifest.objects)} files: "
             f"its verdict {word}."
         )
+
+    # Loaded with the first rehearsal, and not with the code location.
+    from service_core.replay.backtest import backtest, partitions_named
+    from service_core.replay.dry_run import dry_run
 
     replay_id = context.run.tags.get(REPLAY_TAG)
     try:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from typing import Any
 
 from dagster import AssetKey, AssetSpec, FreshnessPolicy
 
@@ -16,36 +17,37 @@ def asset_specs(contract: Contract) -> dict[str, AssetSpec]:
     """What Dagster knows about each asset of a data set, by name."""
     dataset = contract.dataset
     raw, validated, curated = keys.raw(dataset), keys.validated(dataset), keys.curated(dataset)
+    as_text, typed = definition_metadata(contract, text=True), definition_metadata(contract)
     into_table = {"iceberg"} if contract.processing is Processing.ELT else set()
     return {
         "raw": _spec(
             contract, "raw", raw, {"s3", contract.format.type.value},
-            "Files as their producer landed them. Never written, moved or deleted.",
+            "Files as their producer landed them. Never written, moved or deleted.", as_text,
             skippable=True,
         ),
         "validated": _spec(
             contract, "validated", validated, {"parquet"} | into_table,
-            "Files that can be read, as canonical text: every column as it arrived.",
+            "Files that can be read, as canonical text: every column as it arrived.", as_text,
             deps=[raw],
         ),
         "quarantined_files": _spec(
             contract, "quarantine", keys.quarantined_files(dataset), {"s3"},
-            "Files that were refused, untouched, each with its reason.",
+            "Files that were refused, untouched, each with its reason.", typed,
             deps=[raw], skippable=True,
         ),
         "curated": _spec(
             contract, "curated", curated, {"polars", "pandera"},
-            "Typed rows that keep the contract's rules, staged behind the gate.",
+            "Typed rows that keep the contract's rules, staged behind the gate.", typed,
             deps=[validated],
         ),
         "quarantined_rows": _spec(
             contract, "quarantine", keys.quarantined_rows(dataset), {"parquet"},
-            "Rows that were diverted, with all their text and their reasons.",
+            "Rows that were diverted, with all their text and their reasons.", typed,
             deps=[validated], skippable=True,
         ),
         "published": _spec(
             contract, "published", keys.published(dataset), {"iceberg"},
-            "The table that readers query. A batch enters it in one commit, or not at all.",
+            "The table that readers query. A batch enters it in one commit, or not at all.", typed,
             deps=[curated], freshness=contract.freshness,
         ),
     }  # fmt: skip
@@ -57,6 +59,7 @@ def _spec(
     key: AssetKey,
     kinds: set[str],
     what: str,
+    metadata: Mapping[str, Any],
     *,
     deps: Sequence[AssetKey] = (),
     skippable: bool = False,
@@ -78,5 +81,5 @@ def _spec(
             **{tag.replace(" ", "-"): "" for tag in contract.tags},
         },
         code_version=contract.hash,
-        metadata=definition_metadata(contract, text=zone in ("raw", "validated")),
+        metadata=metadata,
     )

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from dagster import (
     AssetExecutionContext,
     AssetsDefinition,
-    AssetSelection,
     Config,
     DagsterLogManager,
     DefaultScheduleStatus,
@@ -18,21 +17,20 @@ from dagster import (
     MetadataValue,
     ScheduleDefinition,
     asset,
-    define_asset_job,
-    in_process_executor,
 )
 from pydantic import Field
 
 from assets import keys
 from assets.checks import table
+from assets.maintenance import maintenance_job, maintenance_schedule
 from assets.retries import SYSTEM_RETRIES
 from assets.working import running
 from resources.catalog import CatalogResource
 from resources.ledger import LedgerResource
 from resources.object_store import ObjectStoreResource
-from resources.table_schema import TableSchemaError
+from resources.table_name import TableSchemaError
 from service_core.contract.model import Contract
-from service_core.naming import NO_RETRY_ON_DATA_ERRORS, TABLE_UPKEEP
+from service_core.naming import TABLE_UPKEEP
 from service_core.upkeep import Retention, Tended
 
 if TYPE_CHECKING:
@@ -98,25 +96,22 @@ def table_upkeep_schedule(
     job: "UnresolvedAssetJobDefinition", *, status: DefaultScheduleStatus
 ) -> ScheduleDefinition:
     """Once an hour: a table that much is published to wants it so often."""
-    return ScheduleDefinition(
-        name=f"{TABLE_UPKEEP}_hourly",
-        job=job,
-        cron_schedule="40 * * * *",
-        execution_timezone="UTC",
-        default_status=status,
-        description="Keeps the published tables quick to publish to and to read.",
+    return maintenance_schedule(
+        job,
+        "hourly",
+        "40 * * * *",
+        "Keeps the published tables quick to publish to and to read.",
+        status=status,
     )
 
 
 def table_upkeep_job() -> "UnresolvedAssetJobDefinition":
     """The job that looks after the published tables."""
-    return define_asset_job(
+    return maintenance_job(
         TABLE_UPKEEP,
-        selection=AssetSelection.assets(keys.MAINTENANCE_TABLES),
-        executor_def=in_process_executor,
-        tags=NO_RETRY_ON_DATA_ERRORS,
-        description="Puts small files and manifests of the published tables together, and lets go "
-        "of snapshots beyond the retention.",
+        keys.MAINTENANCE_TABLES,
+        "Puts small files and manifests of the published tables together, and lets go of snapshots "
+        "beyond the retention.",
     )
 
 

@@ -5,7 +5,7 @@ of it. Steps hand nothing to each other in memory: every one finds its batch by 
 and its input where the step before left it, so any of them can be run alone, again, or elsewhere.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from dagster import (
     AssetCheckKey,
@@ -14,6 +14,7 @@ from dagster import (
     AssetKey,
     AssetMaterialization,
     AssetsDefinition,
+    AssetSpec,
     Failure,
     MaterializeResult,
     multi_asset,
@@ -38,18 +39,16 @@ from resources.catalog import CatalogResource
 from resources.engines import EnginesResource
 from resources.ledger import LedgerResource
 from resources.object_store import ObjectStoreResource
-from resources.table_schema import TableSchemaError
+from resources.table_name import TableSchemaError
 from resources.telemetry import EventsResource
 from service_core.announcements import announce_validation, announce_verdict, taken_whole
 from service_core.contract.model import Contract, Engine, Processing
-from service_core.elt import elt_verdict
 from service_core.gate import GateClosedError
 from service_core.naming import BATCH_TAG, GLUE_POOL, curation_step
 from service_core.ports import Catalog, Events, Ledger, ObjectMissingError
 from service_core.preview import preview_rows
 from service_core.publication import PublishedBatch, StaleVerdictError, publish_batch
 from service_core.replay.release import release
-from service_core.validation.batch import validate_batch
 from service_core.validation.record import ValidationRecord
 from service_core.validation.stored import read_record
 from service_core.verdict import Verdict
@@ -58,21 +57,26 @@ from service_core.verdict import Verdict
 _JUDGEMENTS = 3
 
 Results = Iterator[MaterializeResult | AssetMaterialization]
+Specs = Mapping[str, AssetSpec]
 
 
 def dataset_assets(contract: Contract) -> list[AssetsDefinition]:
     """The assets of one data set, in the order of a file's way through them."""
-    if contract.processing is Processing.ELT:
-        return [_raw(contract), _validated_text(contract)]
-    return [_raw(contract), _validated(contract), _curated(contract), _published(contract)]
+    specs = asset_specs(contract)
+    steps = (
+        (_raw, _validated_text)
+        if contract.processing is Processing.ELT
+        else (_raw, _validated, _curated, _published)
+    )
+    return [step(contract, specs) for step in steps]
 
 
-def _raw(contract: Contract) -> AssetsDefinition:
+def _raw(contract: Contract, specs: Specs) -> AssetsDefinition:
     dataset = contract.dataset
 
     @multi_asset(
         name=f"{dataset}_raw",
-        specs=[asset_specs(contract)["raw"]],
+        specs=[specs["raw"]],
         partitions_def=partitions_of(contract.landing),
         retry_policy=SYSTEM_RETRIES,
     )
@@ -99,9 +103,8 @@ def _raw(contract: Contract) -> AssetsDefinition:
     return raw
 
 
-def _validated(contract: Contract) -> AssetsDefinition:
+def _validated(contract: Contract, specs: Specs) -> AssetsDefinition:
     dataset = contract.dataset
-    specs = asset_specs(contract)
 
     @multi_asset(
         name=f"{dataset}_validated",
@@ -123,9 +126,8 @@ def _validated(contract: Contract) -> AssetsDefinition:
     return validated
 
 
-def _curated(contract: Contract) -> AssetsDefinition:
+def _curated(contract: Contract, specs: Specs) -> AssetsDefinition:
     dataset = contract.dataset
-    specs = asset_specs(contract)
 
     @multi_asset(
         name=curation_step(dataset),
@@ -167,12 +169,12 @@ def _curated(contract: Contract) -> AssetsDefinition:
     return curated
 
 
-def _published(contract: Contract) -> AssetsDefinition:
+def _published(contract: Contract, specs: Specs) -> AssetsDefinition:
     dataset = contract.dataset
 
     @multi_asset(
         name=f"{dataset}_published",
-        specs=[asset_specs(contract)["published"]],
+        specs=[specs["published"]],
         partitions_def=partitions_of(contract.landing),
         retry_policy=SYSTEM_RETRIES,
     )
@@ -205,10 +207,9 @@ def _published(contract: Contract) -> AssetsDefinition:
     return published
 
 
-def _validated_text(contract: Contract) -> AssetsDefinition:
+def _validated_text(contract: Contract, specs: Specs) -> AssetsDefinition:
     """ELT: the way ends at validated, whose text becomes a table for SQL downstream."""
     dataset = contract.dataset
-    specs = asset_specs(contract)
 
     @multi_asset(
         name=f"{dataset}_validated",
@@ -228,6 +229,9 @@ def _validated_text(contract: Contract) -> AssetsDefinition:
         with working(context, contract, object_store, step="validated") as work:
             book, bus = ledger.ledger(), events.events()
             record = _validate(work, book, bus)
+            # Loaded with the first batch, and not with the code location.
+            from service_core.elt import elt_verdict
+
             verdict = elt_verdict(work.contract, work.manifest, record, work.store, book, work.run)
             announce_verdict(verdict, record, bus, work.run)
             if verdict.passed:
@@ -239,6 +243,9 @@ def _validated_text(contract: Contract) -> AssetsDefinition:
 
 
 def _validate(work: Work, ledger: Ledger, events: Events) -> ValidationRecord:
+    # Loaded with the first batch, and not with the code location.
+    from service_core.validation.batch import validate_batch
+
     record = validate_batch(work.contract, work.manifest, work.store, ledger, work.run)
     announce_validation(record, events, work.run)
     return record

@@ -1,6 +1,7 @@
-"""A stand-in for S3 and DynamoDB with a million objects in the bucket, all but a few of which the
-ledger knows. It speaks the services' own HTTP, so that clients work as they do, and counts
-requests.
+"""A stand-in for S3, DynamoDB and SQS with a million objects in the bucket, all but some of which
+the ledger knows, and with a notification of each of these in the queue. It speaks the services' own
+HTTP, so that clients work as they do, and counts requests. Each service answers after as many
+milliseconds as are asked for (`delays`), whatever else it is asked meanwhile.
 
 Filling a real server with a million objects takes longer than anybody waits for a benchmark; here
 keys are computed when they are asked for. What it answers to a listing and to a look into the
@@ -15,10 +16,14 @@ from __future__ import annotations
 import hashlib
 import heapq
 import json
+import subprocess
 import sys
+import time
+import urllib.request
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -28,6 +33,8 @@ from typing import Any, overload
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from _stand_in_queue import Queue, notification
 
 from service_core.source_object import source_object_id
 
@@ -88,6 +95,8 @@ class Lake:
 
     known: Known
     new: list[str]
+    queue: Queue
+    delays: dict[str, float] = field(default_factory=dict)
     requests: Counter[str] = field(default_factory=Counter)
     objects: dict[str, bytes] = field(default_factory=dict)
     items: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
@@ -127,9 +136,11 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(json.dumps(LAKE.requests).encode())
         elif "versions" in asked:
             LAKE.requests["ListObjectVersions"] += 1
+            self._delay("s3")
             self._answer(self._listing({k: v[0] for k, v in asked.items()}))
         else:
             LAKE.requests["GetObject"] += 1
+            self._delay("s3")
             body = LAKE.objects.get(path)
             missing = b"<Error><Code>NoSuchKey</Code><Message>none</Message></Error>"
             self._answer(body if body is not None else missing, 200 if body is not None else 404)
@@ -138,12 +149,14 @@ class Handler(BaseHTTPRequestHandler):
         path, _ = self._asked()
         LAKE.requests["PutObject"] += 1
         LAKE.objects[path] = self._body()
+        self._delay("s3")
         self._answer(b"", headers={"ETag": '"e"'})
 
     def do_POST(self) -> None:
-        operation = self.headers.get("X-Amz-Target", "").rpartition(".")[2]
+        service, _, operation = self.headers.get("X-Amz-Target", "").rpartition(".")
         LAKE.requests[operation] += 1
         asked = json.loads(self._body())
+        self._delay("sqs" if service == "AmazonSQS" else "dynamodb")
         answer = getattr(self, f"_{operation}")(asked)
         self._answer(json.dumps(answer).encode(), kind="application/x-amz-json-1.0")
 
@@ -208,6 +221,24 @@ class Handler(BaseHTTPRequestHandler):
         found = [item for key, item in sorted(LAKE.items.items()) if key[0] == pk]
         return {"Items": found, "Count": len(found), "ScannedCount": len(found)}
 
+    def _GetQueueUrl(self, asked: dict[str, Any]) -> dict[str, Any]:
+        return {"QueueUrl": f"http://{self.headers['Host']}/000000000000/{asked['QueueName']}"}
+
+    def _ReceiveMessage(self, asked: dict[str, Any]) -> dict[str, Any]:
+        return LAKE.queue.receive(asked)
+
+    def _DeleteMessageBatch(self, asked: dict[str, Any]) -> dict[str, Any]:
+        return LAKE.queue.delete(asked)
+
+    def _ChangeMessageVisibilityBatch(self, asked: dict[str, Any]) -> dict[str, Any]:
+        return LAKE.queue.change_visibility(asked)
+
+    def _GetQueueAttributes(self, asked: dict[str, Any]) -> dict[str, Any]:
+        return LAKE.queue.attributes()
+
+    def _delay(self, service: str) -> None:
+        time.sleep(LAKE.delays.get(service, 0.0) / 1_000)
+
     def _asked(self) -> tuple[str, dict[str, list[str]]]:
         parts = urlsplit(self.path)
         return unquote(parts.path), parse_qs(parts.query, keep_blank_values=True)
@@ -260,6 +291,29 @@ def _state(object_id: str) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def stand_in(objects: int, new: int, layout: str, **delays: float) -> Iterator[str]:
+    """The endpoint of a stand-in in a process of its own.
+
+    Args:
+        delays: By service, the milliseconds before each answer.
+    """
+    asked = {"objects": objects, "new": new, "layout": layout, "delays": delays}
+    server = subprocess.Popen([sys.executable, __file__, json.dumps(asked)], stdout=subprocess.PIPE)
+    try:
+        assert server.stdout is not None
+        yield json.loads(server.stdout.readline())["endpoint"]
+    finally:
+        server.kill()
+        server.wait()
+
+
+def requests(endpoint: str) -> dict[str, int]:
+    """How often each operation was asked for."""
+    with urllib.request.urlopen(f"{endpoint}/_requests") as answer:
+        return dict(json.loads(answer.read()))
+
+
 def main() -> None:
     global LAKE
     asked = json.loads(sys.argv[1])
@@ -267,7 +321,14 @@ def main() -> None:
     new = new_keys(asked["new"], asked["layout"], today)
     layout = "days" if asked["layout"] == "days" else "one_day"
     ids = frozenset(source_object_id(RAW, key, _version(key), _version(key), 1000) for key in new)
-    LAKE = Lake(Known(asked["objects"], layout, today), new, unknown=ids)
+    told = [notification(RAW, key, _version(key), 1000, today) for key in new]
+    LAKE = Lake(
+        Known(asked["objects"], layout, today),
+        new,
+        Queue(told),
+        delays=asked.get("delays", {}),
+        unknown=ids,
+    )
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     print(json.dumps({"endpoint": f"http://127.0.0.1:{server.server_port}"}), flush=True)

@@ -73,8 +73,8 @@ BENCHMARKS = (
     Benchmark(
         "memory-jsonl-gz", "peak_memory.py", ("--format", "jsonl.gz"), ("--gigabytes", "0.1")
     ),
-    Benchmark("sensor-tick", "sensor_tick.py", (), ("--objects", "100000")),
-    Benchmark("sqs-sensor", "sqs_sensor.py", (), ("--messages", "1000")),
+    Benchmark("sensor-tick", "sensor_tick.py", (), ("--objects", "100000", "--new", "20")),
+    Benchmark("sqs-sensor", "sqs_sensor.py", (), ("--messages", "2000", "--repeats", "1")),
     Benchmark("ledger", "ledger_states.py", (), ("--objects", "1000")),
     Benchmark("publications", "many_publications.py", (), ("--publications", "30")),
     Benchmark("run-overhead", "run_overhead.py", (), ("--repeats", "1", "--contracts", "20")),

@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
-import pyarrow as pa
 from pydantic import PrivateAttr
 
 from resources.settings import SettingsResource
+from resources.table_name import TableSchemaError, table_name
 from resources.table_snapshots import (
     SUMMARY_ROWS_ADDED,
     SUMMARY_ROWS_REMOVED,
@@ -28,9 +28,9 @@ from resources.table_snapshots import (
     rollback_summary,
     summary,
 )
-from service_core.canonical import PARTITION, SOURCE_KEY, SOURCE_OBJECT_ID
 from service_core.contract.model import Contract
 from service_core.layout import Zone
+from service_core.platform_columns import PARTITION, SOURCE_KEY, SOURCE_OBJECT_ID
 from service_core.ports import Publication, PublishedFiles, Withheld
 from service_core.settings import Settings
 from service_core.undo import BatchRolledBackError, History, Memory, Share, Undone
@@ -38,6 +38,7 @@ from service_core.upkeep import Retention, Tended
 from service_core.verdict import Verdict
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from pyiceberg.table import Table
     from pyiceberg.table.snapshots import Snapshot
 
@@ -49,6 +50,8 @@ _T = TypeVar("_T")
 
 _FIRST_WAIT_SECONDS = 0.05
 _LONGEST_WAIT_SECONDS = 5.0
+#: The patience of a sensor's tick, beside the clients' own.
+_HURRIED_SECONDS = 5.0
 
 _TABLE_PROPERTIES: Mapping[str, str] = {
     "format-version": "2",
@@ -183,7 +186,7 @@ class IcebergCatalog:
 
     def refusal(self, contract: Contract) -> str | None:
         """See `service_core.ports.Catalog`."""
-        from resources.table_schema import TableSchemaError, evolution, require_partitioned
+        from resources.table_schema import evolution, require_partitioned
 
         table = self.table(contract)
         if table is None:
@@ -209,6 +212,8 @@ class IcebergCatalog:
             partition: Only this one's.
             columns: Only these; None for all of the table's.
         """
+        import pyarrow as pa
+
         from resources.table_rows import row_batches, shape_of
         from resources.table_schema import table_columns
 
@@ -528,8 +533,6 @@ class IcebergCatalog:
         return self._patiently(lambda: catalog.load_table(identifier))
 
     def _identifier(self, contract: Contract) -> tuple[str, str]:
-        from resources.table_schema import table_name
-
         return (self._settings.database, table_name(contract))
 
     def _location(self, contract: Contract) -> str:
@@ -581,6 +584,12 @@ class CatalogResource(SettingsResource):
     """The published tables: `CatalogResource.of(settings)`."""
 
     _catalog: IcebergCatalog | None = PrivateAttr(default=None)
+
+    def in_a_hurry(self) -> Self:
+        """The resource for a sensor's tick; see `Settings.in_a_hurry`."""
+        hurried = super().in_a_hurry()
+        hurried._catalog = IcebergCatalog(hurried.settings(), patience=_HURRIED_SECONDS)
+        return hurried
 
     def catalog(self) -> IcebergCatalog:
         """The catalog, the same one for as long as the resource lives."""

@@ -22,7 +22,7 @@ from resources.settings import SettingsResource
 from service_core.ports import Notice, QueueDepth
 from service_core.telemetry import logger
 
-_THREADS = 8
+_THREADS = 16
 #: SQS takes and gives at most ten messages in a request, and delays one by at most 15 minutes.
 _TEN = 10
 _LONGEST_DELAY_SECONDS = 900

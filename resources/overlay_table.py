@@ -6,7 +6,7 @@ moves, as the real thing would be.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from threading import RLock
 from typing import TypeVar
 
@@ -49,8 +49,10 @@ class OverlayTable(Table):
         decide: Callable[[_T, Item | None], list[Item]],
         *,
         writes_each: int,
+        seen: Mapping[Key, Item | None] | None = None,
     ) -> None:
-        """Bring each subject's item to where `decide` wants it; nobody else writes here."""
+        """Bring each subject's item to where `decide` wants it; nobody else writes here, and what
+        stands is at hand."""
         with self._lock:
             standing = self.read(key(subject) for subject in subjects)
             for subject in subjects:

@@ -30,15 +30,11 @@ from pyiceberg.types import (
     TimeType,
 )
 
+from resources.table_name import TableSchemaError
 from service_core import canonical
 from service_core.contract.model import Contract, Processing
 
 _PARTITION_FIELD_ID = 1000
-
-
-class TableSchemaError(Exception):
-    """The contract asks for a change that the table's format cannot make, or the table is not
-    laid out as a published table is."""
 
 
 #: What the origin columns mean, for those who meet them in the catalog.
@@ -62,12 +58,6 @@ class TableColumn:
     name: str
     type: pa.DataType
     doc: str
-
-
-def table_name(contract: Contract) -> str:
-    """The data set's name; an ELT data set publishes text, and says so in the table's name."""
-    text = contract.processing is Processing.ELT
-    return f"{contract.dataset}_text" if text else contract.dataset
 
 
 def table_columns(contract: Contract) -> tuple[TableColumn, ...]:

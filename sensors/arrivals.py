@@ -4,11 +4,9 @@ from datetime import UTC, datetime
 
 from dagster import (
     DefaultSensorStatus,
-    RunRequest,
     SensorDefinition,
     SensorEvaluationContext,
     SensorResult,
-    SkipReason,
     sensor,
 )
 
@@ -16,15 +14,12 @@ from resources.ledger import LedgerResource
 from resources.object_store import ObjectStoreResource
 from resources.outages import in_a_sentence
 from sensors.arrival_record import clauses, is_due, left_behind, observation, record
-from sensors.batch_runs import BatchRuns
+from sensors.batch_runs import BatchRuns, batch_request
+from sensors.tick import INTERVAL_SECONDS, answer
 from service_core.arrival import ArrivalCursor, Arrivals, look_for_arrivals
 from service_core.arrival.pressure import LISTING
 from service_core.contract.model import Contract
-from service_core.naming import arrivals_sensor, ingest_job, run_tags
-
-#: How often Dagster's daemon looks. A tick is bounded to a third of the 60 s after which the
-#: daemon gives up on it (`Budget.seconds`).
-INTERVAL_SECONDS = 30
+from service_core.naming import arrivals_sensor, ingest_job
 
 
 def arrivals_sensor_of(
@@ -64,17 +59,13 @@ def arrivals_sensor_of(
             )
         figures, said = found.figures(), sentence(contract, found)
         record(contract, figures, found.at, LISTING, said)
-        context.log.info(said)
-        requests = [
-            RunRequest(run_key=batch.batch_id, partition_key=batch.partition, tags=run_tags(batch))
-            for batch in found.batches
-        ]
         plotted = is_due(figures, cursor.observed_at, found.at)
-        return SensorResult(
-            run_requests=requests,
-            skip_reason=None if requests else SkipReason(said),
-            asset_events=[observation(contract, figures, found.at, LISTING)] if plotted else [],
-            cursor=found.observed(plotted).model_dump_json(),
+        return answer(
+            context,
+            said,
+            found.observed(plotted),
+            requests=[batch_request(batch) for batch in found.batches],
+            events=[observation(contract, figures, found.at, LISTING)] if plotted else [],
         )
 
     return arrivals

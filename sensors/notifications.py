@@ -9,35 +9,33 @@ from typing import TYPE_CHECKING
 from dagster import (
     DefaultSensorStatus,
     JobDefinition,
-    RunRequest,
     SensorDefinition,
     SensorEvaluationContext,
     SensorResult,
-    SkipReason,
     sensor,
 )
-from pydantic import AwareDatetime, BaseModel, ConfigDict
+from pydantic import AwareDatetime, Field
 
 from resources.ledger import LedgerResource
 from resources.notifications import NotificationsResource
 from resources.object_store import ObjectStoreResource
 from resources.outages import in_a_sentence
 from sensors.arrival_record import clauses, is_due, left_behind, observation, record
-from sensors.batch_runs import BatchRuns
+from sensors.batch_runs import BatchRuns, batch_request
+from sensors.tick import INTERVAL_SECONDS, answer
 from service_core.arrival import Heard, hear_notifications
 from service_core.arrival.pressure import NOTIFICATIONS
 from service_core.contract.model import Contract
-from service_core.naming import NOTIFICATIONS_SENSOR, ingest_job, run_tags
+from service_core.naming import NOTIFICATIONS_SENSOR
+from service_core.tick import Cursor
 
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import (
         UnresolvedAssetJobDefinition,
     )
 
-INTERVAL_SECONDS = 30
 
-
-class NotificationsCursor(BaseModel):
+class NotificationsCursor(Cursor):
     """What one tick leaves for the next.
 
     Attributes:
@@ -45,18 +43,8 @@ class NotificationsCursor(BaseModel):
         observed_at: By data set, when its figures were last recorded for the asset's plot.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     ticked_at: AwareDatetime | None = None
-    observed_at: dict[str, AwareDatetime] = {}
-
-    @classmethod
-    def parse(cls, text: str | None) -> "NotificationsCursor":
-        """The cursor in `text`, or a fresh one: a lost cursor costs requests that Dagster knows."""
-        try:
-            return cls.model_validate_json(text) if text else cls()
-        except ValueError:
-            return cls()
+    observed_at: dict[str, AwareDatetime] = Field(default_factory=dict)
 
 
 def notifications_sensor(
@@ -94,7 +82,6 @@ def notifications_sensor(
                 runs=BatchRuns(context.instance),
             )
         said = sentence(heard)
-        context.log.info(said)
         observed = {**cursor.observed_at}
         events = []
         for contract in contracts:
@@ -104,22 +91,12 @@ def notifications_sensor(
             if is_due(figures, observed.get(contract.dataset), heard.at):
                 events.append(observation(contract, figures, heard.at, NOTIFICATIONS))
                 observed[contract.dataset] = heard.at
-        requests = [
-            RunRequest(
-                run_key=batch.batch_id,
-                job_name=ingest_job(batch.dataset),
-                partition_key=batch.partition,
-                tags=run_tags(batch),
-            )
-            for batch in heard.batches
-        ]
-        return SensorResult(
-            run_requests=requests,
-            skip_reason=None if requests else SkipReason(said),
-            asset_events=events,
-            cursor=NotificationsCursor(
-                ticked_at=heard.mark, observed_at=observed
-            ).model_dump_json(),
+        return answer(
+            context,
+            said,
+            NotificationsCursor(ticked_at=heard.mark, observed_at=observed),
+            requests=[batch_request(batch) for batch in heard.batches],
+            events=events,
         )
 
     return notifications

@@ -15,35 +15,39 @@ from dagster import (
     SensorDefinition,
     SensorEvaluationContext,
     SensorResult,
-    SkipReason,
     sensor,
 )
+from pydantic import AwareDatetime
 
 from resources.ledger import LedgerResource
 from resources.object_store import ObjectStoreResource
 from resources.outages import in_a_sentence
 from resources.telemetry import EventsResource
-from sensors.isolation import is_being_isolated
+from sensors.batch_runs import batch_request
+from sensors.isolation_runs import is_being_isolated
+from sensors.tick import INTERVAL_SECONDS, answer
 from service_core.contract.model import Contract
 from service_core.naming import (
     BATCH_TAG,
     DATASET_TAG,
     REPLAY_TAG,
     REPLAYS_SENSOR,
-    ingest_job,
     rehearsal_job,
-    run_key,
-    run_tags,
 )
 from service_core.replay.progress import BatchRun, Replays, RunOf, RunStanding, look_at_replays
 from service_core.telemetry import logger
+from service_core.tick import Cursor
 
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import (
         UnresolvedAssetJobDefinition,
     )
 
-INTERVAL_SECONDS = 30
+
+class ReplaysCursor(Cursor):
+    """What one tick leaves for the next: when the last completed one began."""
+
+    ticked_at: AwareDatetime | None = None
 
 
 def replays_sensor(
@@ -78,23 +82,14 @@ def replays_sensor(
                 ledger.in_a_hurry().ledger(),
                 events.in_a_hurry().events(),
                 clock=lambda: datetime.now(UTC),
-                since=_time(context.cursor),
+                since=ReplaysCursor.parse(context.cursor).ticked_at,
                 rehearsals=rehearsals,
                 run_of=runs_of(context.instance),
             )
         said = sentence(found)
         logger().info("replays", dataset=None, source=None, stage="replay", run_id=None,
                       batch_id=None, said=said)  # fmt: skip
-        context.log.info(said)
-        requests = [
-            RunRequest(
-                run_key=run_key(batch),
-                job_name=ingest_job(batch.dataset),
-                partition_key=batch.partition,
-                tags=run_tags(batch),
-            )
-            for batch in found.batches
-        ]
+        requests = [batch_request(batch) for batch in found.batches]
         requests += [
             RunRequest(
                 run_key=f"{replay_id}/rehearsal",
@@ -103,11 +98,7 @@ def replays_sensor(
             )
             for replay_id, dataset in found.rehearsals
         ]
-        return SensorResult(
-            run_requests=requests,
-            skip_reason=None if requests else SkipReason(said),
-            cursor=found.at.isoformat(),
-        )
+        return answer(context, said, ReplaysCursor(ticked_at=found.at), requests=requests)
 
     return replays
 
@@ -120,14 +111,6 @@ def sentence(found: Replays) -> str:
     if found.intake.rejected:
         parts.append(f"Rejected: {', '.join(found.intake.rejected)}; the reasons lie beside them.")
     return " ".join([*parts, *found.said]) or "No replay is open."
-
-
-def _time(cursor: str | None) -> datetime | None:
-    """When the last tick began. A lost cursor costs requests that Dagster knows already."""
-    try:
-        return datetime.fromisoformat(cursor) if cursor else None
-    except ValueError:
-        return None
 
 
 def runs_of(instance: DagsterInstance) -> RunOf:

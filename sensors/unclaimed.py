@@ -1,6 +1,5 @@
 """The sensor that reports landed objects under no contract."""
 
-import json
 import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -13,7 +12,6 @@ from dagster import (
     SensorDefinition,
     SensorEvaluationContext,
     SensorResult,
-    SkipReason,
     sensor,
 )
 
@@ -21,19 +19,28 @@ from resources.ledger import LedgerResource
 from resources.object_store import ObjectStoreResource
 from resources.outages import in_a_sentence
 from resources.telemetry import EventsResource
+from sensors.tick import answer
 from service_core.contract.model import Contract
 from service_core.naming import UNCLAIMED
 from service_core.run import Run
+from service_core.tick import Cursor
 from service_core.unclaimed import look_for_unclaimed
 
-INTERVAL_SECONDS = 60
+#: They hurry nobody, and the whole bucket is listed for them.
+_INTERVAL_SECONDS = 60
+
+
+class UnclaimedCursor(Cursor):
+    """What one tick leaves for the next: where the listing goes on, None at its beginning."""
+
+    resume: tuple[str, str] | None = None
 
 
 def unclaimed_sensor(
     contracts: Sequence[Contract],
     *,
     status: DefaultSensorStatus = DefaultSensorStatus.STOPPED,
-    interval_seconds: int = INTERVAL_SECONDS,
+    interval_seconds: int = _INTERVAL_SECONDS,
 ) -> SensorDefinition:
     """One sensor for the whole raw bucket. It asks for no runs: there is no contract to run."""
     prefixes = [contract.landing.prefix for contract in contracts]
@@ -50,7 +57,6 @@ def unclaimed_sensor(
         ledger: LedgerResource,
         events: EventsResource,
     ) -> SensorResult:
-        resume = json.loads(context.cursor) if context.cursor else None
         with in_a_sentence(), tempfile.TemporaryDirectory(prefix="lakegate-") as scratch:
             run = Run(
                 id="unclaimed_arrivals",
@@ -64,16 +70,16 @@ def unclaimed_sensor(
                 ledger.in_a_hurry().ledger(),
                 events.in_a_hurry().events(),
                 run,
-                resume=tuple(resume) if resume else None,
+                resume=UnclaimedCursor.parse(context.cursor).resume,
             )
         key = AssetKey(["quarantine", UNCLAIMED, "files"])
-        return SensorResult(
-            skip_reason=SkipReason(
-                f"{len(found.objects)} files under no contract's prefix are new in quarantine."
-                if found.objects
-                else "No new files under no contract's prefix."
-            ),
-            asset_events=[
+        return answer(
+            context,
+            f"{len(found.objects)} files under no contract's prefix are new in quarantine."
+            if found.objects
+            else "No new files under no contract's prefix.",
+            UnclaimedCursor(resume=found.resume),
+            events=[
                 AssetMaterialization(
                     asset_key=key,
                     metadata={
@@ -85,7 +91,6 @@ def unclaimed_sensor(
                 )
                 for o in found.objects
             ],
-            cursor=json.dumps(found.resume),
         )
 
     return unclaimed

@@ -10,22 +10,40 @@ from __future__ import annotations
 import pyarrow as pa
 
 from service_core.contract.model import Column, Contract, LogicalType
+from service_core.platform_columns import (
+    BATCH_ID,
+    CONTRACT_VERSION,
+    EXTRA,
+    INGESTED_AT,
+    PARTITION,
+    RAW,
+    REASONS,
+    SOURCE_KEY,
+    SOURCE_LINE,
+    SOURCE_OBJECT_ID,
+    SOURCE_ROW,
+)
 
-SOURCE_OBJECT_ID = "_source_object_id"
-SOURCE_KEY = "_source_key"
-#: Ordinal of the record in its file, from 1, header not counted.
-SOURCE_ROW = "_source_row"
-#: The physical line on which the record starts, from 1; null where a format has no lines.
-SOURCE_LINE = "_source_line"
-BATCH_ID = "_batch_id"
-CONTRACT_VERSION = "_contract_version"
-INGESTED_AT = "_ingested_at"
-PARTITION = "_partition"
-#: A JSON object of what a file holds beyond its contract, and of text that would not convert.
-EXTRA = "_extra"
-#: The text of a row that has no shape.
-RAW = "_raw"
-REASONS = "_reasons"
+__all__ = [
+    "BATCH_ID",
+    "CONTRACT_VERSION",
+    "EXTRA",
+    "INGESTED_AT",
+    "MALFORMED_SCHEMA",
+    "PARTITION",
+    "RAW",
+    "REASONS",
+    "REASON_TYPE",
+    "SOURCE_KEY",
+    "SOURCE_LINE",
+    "SOURCE_OBJECT_ID",
+    "SOURCE_ROW",
+    "accepted_schema",
+    "arrow_type",
+    "canonical_schema",
+    "quarantined_schema",
+    "text_schema",
+]
 
 REASON_TYPE = pa.struct([("code", pa.string()), ("column", pa.string()), ("message", pa.string())])
 

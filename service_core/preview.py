@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from service_core.canonical import EXTRA, RAW, REASONS, SOURCE_KEY, SOURCE_LINE
 from service_core.contract.model import Contract
 from service_core.masking import mask
+from service_core.platform_columns import EXTRA, RAW, REASONS, SOURCE_KEY, SOURCE_LINE
 from service_core.ports import ObjectStore
 from service_core.verdict import Verdict
 

@@ -10,7 +10,12 @@ from service_core.arrival.cutting import cut_batches, source_object_of
 from service_core.arrival.hearing import Heard, Hearing, hear_notifications
 from service_core.arrival.listing import ArrivalCursor, Arrivals, Budget, look_for_arrivals
 from service_core.arrival.pressure import Runs, nobody_knows
-from service_core.arrival.requesting import read_manifest, request_batch, write_manifest
+from service_core.arrival.requesting import (
+    read_manifest,
+    receive_again,
+    request_batch,
+    write_manifest,
+)
 
 __all__ = [
     "ArrivalCursor",
@@ -24,6 +29,7 @@ __all__ = [
     "look_for_arrivals",
     "nobody_knows",
     "read_manifest",
+    "receive_again",
     "request_batch",
     "source_object_of",
     "write_manifest",

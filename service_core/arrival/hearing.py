@@ -24,7 +24,7 @@ from service_core.arrival.pressure import (
     in_flight,
     nobody_knows,
 )
-from service_core.arrival.requesting import read_manifest
+from service_core.arrival.requesting import receive_again
 from service_core.arrival.taking import Taken, at_the_desk
 from service_core.contract.model import Contract
 from service_core.layout import Zone
@@ -36,10 +36,11 @@ from service_core.ports import (
     PendingBatch,
     QueueDepth,
 )
+from service_core.tick import mark_after
 
 #: For how long messages of a data set are put off of which too much is on its way.
 _HELD_SECONDS = 60.0
-#: Messages for which it is worth asking the queue once more in a look: as many as a batch holds.
+#: Messages for which it is worth asking the queue once more in a look: fewer make small batches.
 _WORTH_ANOTHER = 1_000
 #: The same as `_HELD_SECONDS` while listing cuts batches of it, which takes moments.
 _DESK_SECONDS = 5.0
@@ -52,12 +53,14 @@ class Hearing:
     Attributes:
         seconds: Wall time after which no more messages are received; the tick limit of Dagster's
             code server is 60 s.
+        taking_seconds: Wall time after which no more batches are made.
         wait_seconds: How long to wait for a first message.
         messages: Messages in hand at a time.
         batches: Batches requested in one look.
     """
 
     seconds: float = 25.0
+    taking_seconds: float = 45.0
     wait_seconds: float = 5.0
     messages: int = 10_000
     batches: int = 100
@@ -110,10 +113,8 @@ def hear_notifications(
         since: The mark of the last look that was completed.
     """
     hearing = hearing or Hearing()
-    now = mark = clock()
-    if since is not None and now <= since:
-        mark = since + timedelta(microseconds=1)
-    heard = Heard(now, mark)
+    now = clock()
+    heard = Heard(now, mark_after(since, now))
     look = _Look(contracts, store, ledger, queue, clock, since, hearing, runs, heard)
     deadline = now + timedelta(seconds=hearing.seconds)
     wait = hearing.wait_seconds
@@ -223,6 +224,7 @@ class _Look:
                 now=now,
                 mark=self.heard.mark,
                 most=self.hearing.batches - len(self.heard.batches),
+                time_is_up=self._time_is_up,
             )
         put_off = {o.key: _HELD_SECONDS for o in taken.held}
         for gathering in taken.gathering:
@@ -230,15 +232,19 @@ class _Look:
             put_off[gathering.key] = max(left.total_seconds(), 1.0)
         return _Outcome(taken, put_off, gone=sum(c.key not in versions for c in news))
 
+    def _time_is_up(self) -> bool:
+        until = self.heard.at + timedelta(seconds=self.hearing.taking_seconds)
+        return self.clock() >= until
+
     def _resume(self, flight: InFlight) -> None:
         """Request again what a look has marked and not lived to request."""
         asked = {batch.batch_id for batch in self.heard.batches}
-        for batch in dead_ticks_batches(flight.waiting, NOTIFICATIONS, self.since):
-            if batch.batch_id not in asked:
-                manifest = read_manifest(self.store, batch.manifest_uri)
-                self.ledger.receive(manifest, run_id=None, at=self.heard.mark)
-                self.heard.batches.append(batch)
-                self.heard.resumed += 1
+        died = dead_ticks_batches(flight.waiting, NOTIFICATIONS, self.since)
+        lost = [batch for batch in died if batch.batch_id not in asked]
+        self.heard.batches += [
+            receive_again(b, self.store, self.ledger, at=self.heard.mark) for b in lost
+        ]
+        self.heard.resumed += len(lost)
 
     def _count(
         self, contract: Contract, messages: int, flight: InFlight, outcome: _Outcome

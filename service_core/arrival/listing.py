@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from service_core.arrival.cutting import source_object_of
 from service_core.arrival.figures import ArrivalFigures
@@ -25,13 +25,14 @@ from service_core.arrival.pressure import (
     in_flight,
     nobody_knows,
 )
-from service_core.arrival.requesting import read_manifest
+from service_core.arrival.requesting import receive_again
 from service_core.arrival.taking import Taken, at_the_desk
 from service_core.contract.model import Contract
 from service_core.layout import Zone
 from service_core.partition import open_partitions, partition_path
 from service_core.ports import Ledger, ListingPage, ObjectStore, PendingBatch
 from service_core.source_object import SourceObject
+from service_core.tick import Cursor, mark_after
 
 Resume = tuple[str, str]
 
@@ -49,7 +50,7 @@ class Walk(BaseModel):
     resume: Resume | None = None
 
 
-class ArrivalCursor(BaseModel):
+class ArrivalCursor(Cursor):
     """What one look leaves for the next. Its size does not grow with the number of objects.
 
     Attributes:
@@ -61,23 +62,11 @@ class ArrivalCursor(BaseModel):
         observed_at: When figures were last recorded for the asset's plot.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     ticked_at: AwareDatetime | None = None
     open: Walk = Walk()
     sweep: Walk = Walk()
-    tails: dict[str, str] = {}
+    tails: dict[str, str] = Field(default_factory=dict)
     observed_at: AwareDatetime | None = None
-
-    @classmethod
-    def parse(cls, text: str | None) -> ArrivalCursor:
-        """The cursor in `text`, or a fresh one: a lost cursor costs a listing, not an arrival."""
-        if not text:
-            return cls()
-        try:
-            return cls.model_validate_json(text)
-        except ValueError:
-            return cls()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +75,7 @@ class Budget:
 
     Attributes:
         seconds: Wall time for listing; the tick limit of Dagster's code server is 60 s.
+        taking_seconds: Wall time after which no more batches are made, listing included.
         requests: Pages (of 1,000 versions) listed, those apart that are full of new objects.
         sweep_requests: Those of them that are the sweep's, however much the open partitions hold.
         new_objects: New objects taken in one look.
@@ -93,6 +83,7 @@ class Budget:
     """
 
     seconds: float = 15.0
+    taking_seconds: float = 40.0
     requests: int = 15
     sweep_requests: int = 3
     new_objects: int = 20_000
@@ -175,10 +166,8 @@ def look_for_arrivals(
     the run key.
     """
     budget = budget or Budget()
-    now = mark = clock()
-    if cursor.ticked_at is not None and now <= cursor.ticked_at:
-        # A clock that went backwards must not make an unfinished look seem finished.
-        mark = cursor.ticked_at + timedelta(microseconds=1)
+    now = clock()
+    mark = mark_after(cursor.ticked_at, now)
     flight = in_flight(contract.dataset, ledger, runs, now)
     arrivals = Arrivals(at=now, mark=mark, cursor=cursor, pending=len(flight.waiting))
     arrivals.oldest_pending = flight.oldest
@@ -189,7 +178,10 @@ def look_for_arrivals(
     following = listing.look().model_copy(update={"ticked_at": mark})
     arrivals.listed, arrivals.duplicate = len(listing.seen), len(listing.seen) - len(listing.new)
     arrivals.complete = following.open.prefix is None
-    taken = _take(arrivals, listing, contract, store, ledger, flight, budget)
+    until = now + timedelta(seconds=budget.taking_seconds)
+    taken = _take(
+        arrivals, listing, contract, store, ledger, flight, budget, lambda: clock() >= until
+    )
     arrivals.gathering = taken.gathering
     arrivals.left, arrivals.why_left = taken.held, taken.why
     arrivals.batches += taken.batches
@@ -211,12 +203,9 @@ def _resume(
 ) -> None:
     """Request again what a look has marked and not lived to request; of notifications, too."""
     died = dead_ticks_batches(flight.waiting, LISTING, arrivals.cursor.ticked_at)
-    for batch in dict.fromkeys([*died, *flight.unasked]):
-        if len(arrivals.batches) >= budget.batches:
-            return
-        ledger.receive(read_manifest(store, batch.manifest_uri), run_id=None, at=arrivals.mark)
-        arrivals.batches.append(batch)
-        arrivals.resumed += 1
+    lost = list(dict.fromkeys([*died, *flight.unasked]))[: budget.batches]
+    arrivals.batches += [receive_again(b, store, ledger, at=arrivals.mark) for b in lost]
+    arrivals.resumed = len(lost)
 
 
 def _take(
@@ -227,6 +216,7 @@ def _take(
     ledger: Ledger,
     flight: InFlight,
     budget: Budget,
+    time_is_up: Callable[[], bool],
 ) -> Taken:
     new = list(listing.new.values())
     if not new:
@@ -242,6 +232,7 @@ def _take(
             now=arrivals.at,
             mark=arrivals.mark,
             most=budget.batches - len(arrivals.batches),
+            time_is_up=time_is_up,
             at_once=frozenset(listing.new) - listing.seen_again,
         )
 

@@ -116,16 +116,10 @@ class Room:
 
     def refusal(self, size: int) -> str | None:
         """Why a batch of so many bytes may not be taken now; None where it may."""
-        pace = self._pace
-        if self._runs >= pace.max_runs:
-            return f"{self._runs} runs are in flight (pace.maxRuns is {pace.max_runs})"
-        if self._bytes and self._bytes + size > pace.max_queued_bytes:
-            return (
-                f"{self._bytes:,} bytes wait for their runs (pace.maxQueuedBytes is "
-                f"{pace.max_queued_bytes:,})"
-            )
+        if (why := _full(self._pace, self._runs, self._bytes, size)) is not None:
+            return why
         if self.paid_until >= self._now:
-            return f"more than {pace.max_files_per_second} files a second have come"
+            return f"more than {self._pace.max_files_per_second} files a second have come"
         if self._left <= 0:
             return "this look has requested as many runs as it may"
         return None
@@ -140,12 +134,17 @@ class Room:
 
 def full_already(contract: Contract, flight: InFlight) -> str | None:
     """Why nothing may be taken, where so much is known without the desk."""
-    pace = contract.pace
-    if flight.batches >= pace.max_runs:
-        return f"{flight.batches} runs are in flight (pace.maxRuns is {pace.max_runs})"
-    if flight.queued_bytes >= pace.max_queued_bytes:
+    return _full(contract.pace, flight.batches, flight.queued_bytes, 1)
+
+
+def _full(pace: Pace, batches: int, queued_bytes: int, size: int) -> str | None:
+    """Why a batch of so many bytes may not join those on their way. Where nothing waits, one of
+    any size may."""
+    if batches >= pace.max_runs:
+        return f"{batches} runs are in flight (pace.maxRuns is {pace.max_runs})"
+    if queued_bytes and queued_bytes + size > pace.max_queued_bytes:
         return (
-            f"{flight.queued_bytes:,} bytes wait for their runs (pace.maxQueuedBytes is "
+            f"{queued_bytes:,} bytes wait for their runs (pace.maxQueuedBytes is "
             f"{pace.max_queued_bytes:,})"
         )
     return None

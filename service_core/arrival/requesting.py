@@ -34,6 +34,15 @@ def request_batch(
     return batch
 
 
+def receive_again(
+    batch: PendingBatch, store: ObjectStore, ledger: Ledger, *, at: datetime
+) -> PendingBatch:
+    """Make up for the reception of a batch's objects, before which a look may have died; returns
+    the batch, to be requested."""
+    ledger.receive(read_manifest(store, batch.manifest_uri), run_id=None, at=at)
+    return batch
+
+
 def write_manifest(store: ObjectStore, manifest: Manifest) -> str:
     """Put a manifest where its batch's manifest lies; returns the URI."""
     return store.write(

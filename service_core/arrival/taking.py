@@ -6,7 +6,7 @@ it has the desk; so no object is in two batches, however the two ways race.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -70,6 +70,7 @@ class AtTheDesk:
         now: datetime,
         mark: datetime,
         most: int,
+        time_is_up: Callable[[], bool],
         at_once: frozenset[str] = frozenset(),
     ) -> Taken:
         """Request batches of objects that the ledger does not know.
@@ -78,6 +79,7 @@ class AtTheDesk:
             flight: What is on its way.
             mark: When the batches are requested, as their pending marks are to have it.
             most: Batches at most.
+            time_is_up: Whether no more batches may be begun, but for the first.
             at_once: Ids of objects that may not wait for others.
         """
         contract = self._contract
@@ -86,7 +88,8 @@ class AtTheDesk:
         taken = Taken(gathering=gathering)
         for number, objects in enumerate(ripe):
             size = sum(o.size for o in objects)
-            refusal = room.refusal(size)
+            late = "this look's time is up" if taken.batches and time_is_up() else None
+            refusal = room.refusal(size) or late
             if refusal is not None:
                 taken.why = refusal
                 taken.held = [o for batch in ripe[number:] for o in batch]

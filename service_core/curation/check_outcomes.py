@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from service_core.canonical import SOURCE_KEY, SOURCE_OBJECT_ID
 from service_core.contract.checks import (
     ROWS_CONSERVED,
     SOURCE_OBJECTS_ACCEPTED,
@@ -22,6 +21,7 @@ from service_core.contract.checks import (
 from service_core.contract.model import Contract, Expectation, SetRule, SetScope
 from service_core.curation.settlement import JudgedFigure, Settlement, shown
 from service_core.curation.tally import SAMPLES, Samples, Tally
+from service_core.platform_columns import SOURCE_KEY, SOURCE_OBJECT_ID
 from service_core.reasons import Severity
 from service_core.verdict import CheckOutcome
 

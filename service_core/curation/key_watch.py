@@ -13,8 +13,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from service_core.canonical import SOURCE_KEY, SOURCE_ROW, arrow_type
 from service_core.contract.model import Contract
+from service_core.platform_columns import SOURCE_KEY, SOURCE_ROW
 
 if TYPE_CHECKING:
     import numpy
@@ -135,6 +135,8 @@ def with_key(contract: Contract, key: Key, rows: pa.Table, origin: Sequence[str]
     """
     import pyarrow as pa
     import pyarrow.compute as pc
+
+    from service_core.canonical import arrow_type
 
     types = {SOURCE_ROW: pa.int64()}
     shape = pa.schema(

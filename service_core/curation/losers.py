@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from service_core.canonical import SOURCE_OBJECT_ID, SOURCE_ROW
 from service_core.contract.model import Contract
 from service_core.curation.key_watch import Key
+from service_core.platform_columns import SOURCE_OBJECT_ID, SOURCE_ROW
 
 if TYPE_CHECKING:
     import numpy

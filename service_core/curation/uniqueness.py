@@ -18,10 +18,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from service_core.canonical import SOURCE_KEY, SOURCE_OBJECT_ID, SOURCE_ROW
 from service_core.contract.model import Contract
 from service_core.curation.key_watch import Key, Suspects
 from service_core.curation.losers import LOSERS, Losers, same_key
+from service_core.platform_columns import SOURCE_KEY, SOURCE_OBJECT_ID, SOURCE_ROW
 
 if TYPE_CHECKING:
     import pyarrow as pa

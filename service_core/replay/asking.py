@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
-from service_core.arrival import read_manifest, write_manifest
+from service_core.arrival import write_manifest
 from service_core.contract.kept import keep_contract, named_contract
 from service_core.contract.model import Contract
 from service_core.ledger import Entry
@@ -132,11 +132,6 @@ def contract_for(
     if (name := request.options.contract_version) is None:
         return in_force
     return named_contract(store, request.dataset, name, folder)
-
-
-def ask_again(folder: ReplayFolder, batch: PendingBatch, ledger: Ledger, *, at: datetime) -> None:
-    """Make up for a reception that a tick may have died before."""
-    ledger.receive(read_manifest(folder.store, batch.manifest_uri), run_id=None, at=at)
 
 
 def asked_batch(folder: ReplayFolder, number: int) -> Asked:

@@ -16,9 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from service_core.canonical import SOURCE_KEY, SOURCE_OBJECT_ID, SOURCE_ROW
 from service_core.contract.model import Contract
 from service_core.layout import Zone
+from service_core.platform_columns import SOURCE_KEY, SOURCE_OBJECT_ID, SOURCE_ROW
 from service_core.ports import (
     Catalog,
     ListingPage,

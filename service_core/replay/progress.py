@@ -14,6 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from service_core.arrival import receive_again
 from service_core.contract.model import Contract
 from service_core.ledger import UNDECIDED, Entry
 from service_core.naming import REPLAYS_SENSOR
@@ -22,7 +23,6 @@ from service_core.replay import audit
 from service_core.replay.asking import (
     Asked,
     ask,
-    ask_again,
     asked_batch,
     contract_for,
     entries_before,
@@ -41,6 +41,7 @@ from service_core.replay.request import ReplayRequest
 from service_core.replay.resolution import Resolution, planned_batch, resolve
 from service_core.source_object import SourceObject
 from service_core.telemetry import logger
+from service_core.tick import mark_after
 
 _LOOKED_UP = 100
 
@@ -132,10 +133,7 @@ def look_at_replays(
         run_of: Knows how the runs of batches stand.
     """
     budget = budget or Budget()
-    now = clock()
-    if since is not None and now <= since:
-        # A clock that went backwards must not make an unfinished look seem finished.
-        now = since + timedelta(microseconds=1)
+    now = mark_after(since, clock())
     house = House(contracts, rehearsals)
     found = Replays(take_in(house, store, events, at=now, most=budget.requests), now)
     look = _Look(contracts, store, ledger, events, clock, since, budget, run_of, found)
@@ -289,8 +287,8 @@ class _Look:
         for one in asked:
             batch = waiting.pop(one.batch_id, None)
             if batch is not None and (self.since is None or one.asked_at > self.since):
-                ask_again(folder, batch, self.ledger, at=self.found.at)
-                self.found.batches.append(batch)
+                again = receive_again(batch, self.store, self.ledger, at=self.found.at)
+                self.found.batches.append(again)
                 continue
             if self._has_ended(folder, one, pending=batch is not None):
                 ended.append(one.number)

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from service_core.canonical import EXTRA, SOURCE_KEY, SOURCE_OBJECT_ID, SOURCE_ROW
 from service_core.contract.model import Contract
 from service_core.masking import mask
+from service_core.platform_columns import EXTRA, SOURCE_KEY, SOURCE_OBJECT_ID, SOURCE_ROW
 from service_core.replay.difference import RowSample, SampleKind
 from service_core.replay.row_difference import ORIGIN, RowPair
 

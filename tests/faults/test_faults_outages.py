@@ -12,6 +12,8 @@ import resources.telemetry
 from dagster_project.cli import main
 from resources.catalog import IcebergCatalog
 from resources.outages import TRIED_AGAIN, ServiceFailedError
+from service_core.naming import DEAD_RUN_TAG, ISOLATION_SENSOR
+from tests.dying_runs import die
 from tests.faults.house import House, orders
 from tests.faults.plan import Kind, Plan
 
@@ -65,6 +67,30 @@ def test_a_tick_says_which_service_is_away_and_the_next_one_makes_up_for_it(hous
             TableName=house.settings.ledger_table,
             Key={"pk": {"S": "PENDING#orders"}, "sk": {"S": request.run_key}},
         )
+
+
+def test_the_isolation_of_a_dead_run_says_which_service_is_away_and_makes_up_for_it(
+    house: House,
+) -> None:
+    for number in range(2):
+        house.land(f"orders_{number}.csv", orders(range(number, number + 1)))
+    (request,) = house.arrivals()
+    house.session.definitions.resources["ledger"].ledger().close_batch("orders", request.run_key)
+    dead = die(house.session, request)
+    for service, kind in [
+        ("s3", Kind.THROTTLED),
+        ("s3", Kind.TIMEOUT_BEFORE),
+        ("s3", Kind.TRUNCATED_BODY),
+        ("dynamodb", Kind.ERROR_500),
+    ]:
+        with away(house, service, kind), pytest.raises(ServiceFailedError) as failed:
+            house.session.tick_named(ISOLATION_SENSOR)
+        require_sentence(str(failed.value), service)
+    halves = house.session.tick_named(ISOLATION_SENSOR).requests
+    assert [half.tags[DEAD_RUN_TAG] for half in halves] == [dead.run_id] * 2
+    for half in halves:
+        assert house.session.execute("orders", half).success
+    assert house.problems() == ""
 
 
 @pytest.mark.slow

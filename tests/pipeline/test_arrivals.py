@@ -165,6 +165,19 @@ def test_where_too_much_waits_arrivals_stay_in_the_bucket(lake: Lake) -> None:
     assert look(lake, held.cursor).new == 1
 
 
+def test_a_look_whose_time_is_up_leaves_the_rest_to_the_next_one(lake: Lake) -> None:
+    """Dagster gives up on a tick after 60 s, and would not hear of what it has made by then."""
+    lake.contract = replace(
+        lake.contract, landing=replace(lake.contract.landing, max_batch_files=1)
+    )
+    for n in range(2):
+        lake.land(f"orders_{n}.csv", orders([n]))
+    first = look(lake, taking_seconds=0.0)
+    assert (first.new, first.figures().waiting) == (1, 1)
+    assert first.why_left == "this look's time is up"
+    assert look(lake, first.cursor).new == 1
+
+
 def test_a_key_under_no_partition_is_filed_under_its_day_of_arrival(lake: Lake) -> None:
     bucket = lake.settings.bucket(Zone.RAW)
     lake.s3.put_object(Bucket=bucket, Key="orders/dt=2026-13-45/orders_1.csv", Body=orders([1]))

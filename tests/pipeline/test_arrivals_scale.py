@@ -100,6 +100,35 @@ def test_a_clock_that_is_wrong_and_then_right_loses_delays_and_doubles_nothing(
     assert ledger.take_desk("orders", "notifications", at=datetime.now(UTC), seconds=90)
 
 
+@pytest.mark.parametrize("off", [timedelta(days=-400), timedelta(days=400)])
+def test_what_is_told_while_the_clock_is_wrong_is_neither_lost_delayed_nor_doubled(
+    lake: Lake, off: timedelta
+) -> None:
+    lake.contract = replace(lake.contract, pace=Pace(max_wait=timedelta(minutes=10)))
+    queue = _Queue([])
+    since, batches = None, {}
+    for name, wrong in (("a", timedelta(0)), ("b", off), ("c", timedelta(minutes=11))):
+        key = lake.key(f"orders_{name}.csv")
+        land(lake, [key])
+        queue.ready = [*queue.postponed, Notice(name, told(lake, key))]
+        queue.postponed = []
+        heard = hear_notifications(
+            [lake.contract], lake.store(), lake.ledger(), queue, since=since,
+            clock=lambda by=wrong: datetime.now(UTC) + by,
+        )  # fmt: skip
+        since = heard.mark
+        batches.update((batch.batch_id, batch) for batch in heard.batches)
+    taken = taken_keys(lake, batches.values())
+    assert sorted(key[-5] for key in taken) == ["a", "b", "c"]
+    assert queue.postponed == []
+
+
+def told(lake: Lake, key: str) -> str:
+    """A notification as S3 sends it straight to a queue."""
+    about = {"bucket": {"name": lake.settings.bucket(Zone.RAW)}, "object": {"key": key}}
+    return json.dumps({"Records": [{"eventName": "ObjectCreated:Put", "s3": about}]})
+
+
 class _Queue:
     """Messages that are there, in memory: how many come at once is the test's to say."""
 
@@ -140,14 +169,7 @@ def test_one_data_set_flooded_keeps_nine_that_trickle_from_nothing(lake: Lake) -
     flood = [f"set0/dt={day}/orders_{n:03}.csv" for n in range(100)]
     trickle = [f"set{n}/dt={day}/orders_1.csv" for n in range(1, 10)]
     land(lake, [*flood, *trickle])
-    bucket = {"name": lake.settings.bucket(Zone.RAW)}
-    queue = _Queue(
-        [
-            json.dumps({"Records": [{"eventName": "ObjectCreated:Put",
-                                     "s3": {"bucket": bucket, "object": {"key": key}}}]})
-            for key in [*flood, *trickle]
-        ]
-    )  # fmt: skip
+    queue = _Queue([told(lake, key) for key in [*flood, *trickle]])
     heard = hear_notifications(
         contracts, lake.store(), lake.ledger(), queue, clock=lambda: datetime.now(UTC)
     )

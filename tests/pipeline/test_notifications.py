@@ -1,10 +1,15 @@
 """What S3 tells of is taken once, however often, late or badly it is told; and what it never tells
-of is found by listing."""
+of is found by listing.
+
+On moto alone, whose buckets send notifications: SeaweedFS, the real S3 server of other tests, has
+none. What becomes of a message is tested on it, too (`tests/real_s3/test_real_arrivals_scale.py`).
+"""
 
 from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -252,6 +257,45 @@ def test_messages_in_hand_do_not_come_back_however_long_the_work_takes(
         assert queue.receive(most=100, wait_seconds=2) == []
         queue.delete(mine)
     assert queue.receive(most=100, wait_seconds=2) == []
+
+
+class _Slow:
+    """SQS as it is from afar: each answer takes a while. Counts how many are waited for at once."""
+
+    def __init__(self, sqs: Any) -> None:
+        self._sqs = sqs
+        self._lock = threading.Lock()
+        self._waiting = 0
+        self.most = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sqs, name)
+
+    def receive_message(self, **asked: Any) -> Any:
+        with self._lock:
+            self._waiting += 1
+            self.most = max(self.most, self._waiting)
+        time.sleep(0.02)
+        try:
+            return self._sqs.receive_message(**asked)
+        finally:
+            with self._lock:
+                self._waiting -= 1
+
+
+def test_a_flood_of_messages_is_received_by_many_requests_at_once(
+    lake: Lake, settings: Settings, aws: Callable[[str], Any]
+) -> None:
+    """One request brings ten messages at most and takes some 15 ms: one after the other would be
+    no more than 670 messages a second."""
+    bodies = [record(lake, lake.key(f"orders_{n}.csv")) for n in range(80)]
+    send(lake, aws, *bodies)
+    sqs = _Slow(aws("sqs"))
+    names = (settings.notifications_queue, settings.dead_letter_queue)
+    queue = SqsNotifications(sqs, *names, more_seconds=0)
+    received = queue.receive(most=1_000, wait_seconds=1)
+    assert sorted(n.body for n in received if "Records" in n.body) == sorted(bodies)
+    assert sqs.most >= 4
 
 
 def test_what_back_pressure_leaves_waits_in_the_queue_and_is_taken_when_there_is_room(

@@ -11,9 +11,8 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.events import DagsterEvent, DagsterEventType, EngineEventData
-from dagster._core.storage.tags import PARTITION_NAME_TAG, ROOT_RUN_ID_TAG
-from dagster._utils import get_run_crash_explanation
+from dagster._core.events import DagsterEvent, DagsterEventType
+from dagster._core.storage.tags import ROOT_RUN_ID_TAG
 
 from dagster_project.session import private_instance
 from sensors.run_deaths import death_of, is_tried_again, last_death
@@ -24,19 +23,18 @@ from service_core.curation.request import CurationRequest, write_request
 from service_core.isolation.decision import How
 from service_core.ledger import State
 from service_core.naming import (
-    DATASET_TAG,
     ISOLATION_SENSOR,
     ISOLATION_TAG,
     MANIFEST_TAG,
     MAX_RETRIES_TAG,
     REPLAYS_SENSOR,
     SPLIT_OF_TAG,
-    ingest_job,
 )
 from service_core.reasons import ReasonCode
 from service_core.replay.audit import Outcome
 from service_core.replay.held import held_files
 from service_core.run import Run
+from tests.dying_runs import die
 from tests.pipeline.conftest import Lake, orders
 from tests.replay.conftest import ReplayLake
 
@@ -84,7 +82,7 @@ class Poisoned:
         names = {o.key.rsplit("/", 1)[1] for o in manifest.objects}
         if manifest.given_up is None and names & self.kills:
             self.ledger_before_death(manifest)
-            die(self.lake, request)
+            die(self.lake.session, request)
             self.deaths += 1
         else:
             self.replays.execute(request)
@@ -100,28 +98,6 @@ class Poisoned:
     def held(self) -> dict[str, str]:
         found = held_files(self.lake.store(), self.lake.ledger(), "orders")
         return {f.record.source_object.key.rsplit("/", 1)[1]: f.record.code for f in found}
-
-
-def die(lake: Lake, request: dg.RunRequest) -> dg.DagsterRun:
-    """A run whose process is gone in the middle of validation."""
-    instance = lake.session.instance
-    job = ingest_job(request.tags[DATASET_TAG])
-    run = instance.create_run_for_job(
-        lake.session.definitions.resolve_job_def(job),
-        tags={
-            **lake.session.definitions.resolve_job_def(job).tags,
-            **request.tags,
-            PARTITION_NAME_TAG: str(request.partition_key),
-        },
-    )
-    for kind, step in (("PIPELINE_START", None), ("STEP_START", "orders_validated")):
-        instance.report_dagster_event(
-            DagsterEvent(event_type_value=kind, job_name=job, step_key=step), run.run_id
-        )
-    message = get_run_crash_explanation(f"Run execution process for {run.run_id}", -9)
-    instance.report_engine_event(message, run, EngineEventData())
-    instance.report_run_failed(run)
-    return run
 
 
 @pytest.fixture
@@ -263,7 +239,7 @@ def test_a_death_that_says_nothing_of_the_files_is_left_to_a_person(
         force=False,
     )
     write_request(store, request)
-    dead = [die(lake, committed), die(lake, remote)]
+    dead = [die(lake.session, committed), die(lake.session, remote)]
     lake.land("orders_c.csv", orders([2]))
     lake.run_all()
 
