@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+PROGRESS = "  · "
 #: Files that were made once and are kept.
 CACHE = ROOT / ".lakegate" / "benchmarks"
 
@@ -116,8 +117,8 @@ def tell_cost(cost: Cost) -> None:
 
 
 def progress(said: str) -> None:
-    """Say how far it is, where it is in nobody's way."""
-    print(said, file=sys.stderr, flush=True)
+    """Say how far it is, where it is in nobody's way, and can be told from what runs log there."""
+    print(f"{PROGRESS}{said}", file=sys.stderr, flush=True)
 
 
 def _own_cpu() -> float:

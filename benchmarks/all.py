@@ -17,13 +17,17 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from _measuring import ROOT, Figure, progress
+from _measuring import PROGRESS, ROOT, Figure, progress
 
+#: Of what a benchmark's runs log, shown where it fails.
+_LOG_LINES = 100
 RESULTS = ROOT / "benchmarks" / "results.json"
 
 #: What is read off a script's last line.
@@ -92,7 +96,7 @@ def main() -> int:
     results: list[dict[str, Any]] = []
     failed: list[str] = []
     for number, benchmark in enumerate(chosen, 1):
-        progress(f"{number}/{len(chosen)} {benchmark.name}")
+        print(f"{number}/{len(chosen)} {benchmark.name}", file=sys.stderr, flush=True)
         figures = _figures(benchmark, quick=options.quick)
         if figures is None:
             failed.append(benchmark.name)
@@ -100,7 +104,7 @@ def main() -> int:
         results += figures
     print(table(results))
     for name in failed:
-        print(f"{name} failed; its own words are above.")
+        print(f"{name} failed; what it said last is above.")
     if not options.quick:
         RESULTS.write_text(json.dumps(_with_those_before(results), indent=2) + "\n")
         progress(f"Written to {RESULTS.relative_to(ROOT)}")
@@ -111,16 +115,29 @@ def _figures(benchmark: Benchmark, *, quick: bool) -> list[dict[str, Any]] | Non
     """What a benchmark found; None where it failed."""
     script = Path(__file__).with_name(benchmark.script)
     arguments = (*benchmark.arguments, *(benchmark.quick if quick else ()))
-    done = subprocess.run(
-        [sys.executable, str(script), *arguments],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    lines = done.stdout.splitlines()
-    if done.returncode != 0 or not lines:
-        progress(f"{benchmark.script} failed with exit code {done.returncode}")
+    logged: deque[str] = deque(maxlen=_LOG_LINES)
+    with (
+        tempfile.TemporaryFile("w+") as told,
+        subprocess.Popen(
+            [sys.executable, str(script), *arguments],
+            cwd=ROOT,
+            stdout=told,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith(PROGRESS):
+                print(line, end="", file=sys.stderr, flush=True)
+            else:
+                logged.append(line)
+        failed = process.wait()
+        told.seek(0)
+        lines = told.read().splitlines()
+    if failed or not lines:
+        print("".join(logged), end="", file=sys.stderr)
+        progress(f"{benchmark.script} failed with exit code {failed}")
         return None
     return benchmark.reading(json.loads(lines[-1]))
 

@@ -86,7 +86,7 @@ def main() -> None:
             retention = Retention(timedelta(days=settings.snapshot_days), settings.snapshots)
             tended = catalog.tend(of, retention, settled=lambda ids: ids, now=datetime.now(UTC))
             assert tended is not None
-            progress(f"  upkeep: {tended.before} to {tended.after}")
+            progress(f"upkeep: {tended.before} to {tended.after}")
 
         for number in range(_FEW + _TIMED):
             publish(number)
@@ -100,7 +100,7 @@ def main() -> None:
             if not options.no_upkeep and number % options.upkeep_every == 0:
                 tend()
             if (number + 1) % 100 == 0:
-                progress(f"  {number + 1:,} publications, the last {commits[-1] * 1000:.0f} ms")
+                progress(f"{number + 1:,} publications, the last {commits[-1] * 1000:.0f} ms")
         many = median(commits[-_TIMED:])
         many_planned = planning()
         rows = IcebergCatalog(settings).scan(of, columns=["id"]).read_all().num_rows

@@ -27,14 +27,13 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from _measuring import CACHE, ROOT, Cost, Meter, in_a_process, tell_cost
+from _measuring import CACHE, ROOT, Cost, Meter, in_a_process, progress, tell_cost
 
 CONTRACT = ROOT / "contracts" / "orders.yaml"
 #: Part of the cached files' names: raise it when `_ORDERS` changes.
@@ -136,7 +135,7 @@ def cost_of_path(
     rows = sum(outcome.rows_accepted for _, outcome in report.files)
     if not report.all_published:
         raise SystemExit(f"The path did not publish {big.name} whole: {report.to_json()}")
-    print(f"    published {rows:,} rows", file=sys.stderr)
+    progress(f"published {rows:,} rows")
     return cost
 
 
@@ -217,17 +216,16 @@ def main() -> None:
     form = options.format
     big = orders_file(options.rows, form=form)
     tiny = orders_file(_TINY_ROWS, _TINY_FIRST, form)
-    print(f"{options.rows:,} rows, {big.stat().st_size / 2**20:.0f} MiB", file=sys.stderr)
+    progress(f"{options.rows:,} rows, {big.stat().st_size / 2**20:.0f} MiB")
     costs: dict[str, list[Cost]] = {name: [] for name in CONTESTANTS}
     for turn in range(1, options.repeats + 1):
         for name, its in costs.items():
             cost = measured(name, form, tiny, big)
             its.append(cost)
-            print(
-                f"  {turn}/{options.repeats} {name}: cpu {cost.cpu:.2f} s, wall {cost.wall:.2f} s, "
+            progress(
+                f"{turn}/{options.repeats} {name}: cpu {cost.cpu:.2f} s, wall {cost.wall:.2f} s, "
                 f"peak {cost.peak_mb:.0f} MiB"
-                + (f", embedded AWS {cost.services_cpu:.2f} s" if cost.services_cpu else ""),
-                file=sys.stderr,
+                + (f", embedded AWS {cost.services_cpu:.2f} s" if cost.services_cpu else "")
             )
 
     def ratio(figure: str) -> float:

@@ -48,7 +48,7 @@ def main() -> None:
             raise SystemExit(f"dlt wrote {said['rows']} rows of {options.dlt_rows}.")
         others.append(said["wall"] * options.rows / options.dlt_rows)
         progress(
-            f"  {turn}/{options.repeats} path {paths[-1].wall:.1f} s, dlt {said['wall']:.1f} s for "
+            f"{turn}/{options.repeats} path {paths[-1].wall:.1f} s, dlt {said['wall']:.1f} s for "
             f"{options.dlt_rows:,} rows, which makes {others[-1]:.0f} s"
         )
     path, other = statistics.median(cost.wall for cost in paths), statistics.median(others)

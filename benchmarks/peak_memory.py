@@ -63,7 +63,7 @@ def main() -> None:
             )
     asked = ("--format", form, "--gigabytes", str(options.gigabytes), "--contestant")
     cost = Cost(**in_a_process(__file__, *asked))
-    progress(f"  {rows:,} rows: cpu {cost.cpu:.0f} s, wall {cost.wall:.0f} s")
+    progress(f"{rows:,} rows: cpu {cost.cpu:.0f} s, wall {cost.wall:.0f} s")
     name = f"peak memory, {options.gigabytes:g} GB {form}"
     tell([Figure(name, cost.peak_mb / 1024, "GiB", 1.5)])
     return None

@@ -112,7 +112,7 @@ def seconds_to_first_read(repeats: int) -> list[float]:
                         if entry.step_key == "orders_validated"
                     )
                     found.append(started - asked)
-                    progress(f"  {turn + 1}/{repeats} its step began after {found[-1]:.2f} s")
+                    progress(f"{turn + 1}/{repeats} its step began after {found[-1]:.2f} s")
     return found
 
 
@@ -152,7 +152,7 @@ def seconds_to_load(contracts: int, repeats: int) -> list[float]:
                 started = time.perf_counter()
                 subprocess.run([sys.executable, "-c", _LOAD], cwd=ROOT, check=True)
                 found.append(time.perf_counter() - started)
-                progress(f"  {turn + 1}/{repeats} {contracts} contracts after {found[-1]:.2f} s")
+                progress(f"{turn + 1}/{repeats} {contracts} contracts after {found[-1]:.2f} s")
     return found
 
 

@@ -141,7 +141,7 @@ def main() -> None:
         # Each in a process of its own, whose memory is its own.
         asked = ("--layout", layout, "--objects", str(objects), "--new", str(new))
         cost = Cost(**in_a_process(__file__, *asked))
-        progress(f"  {layout}: {cost}")
+        progress(f"{layout}: {cost}")
         missed, most = new - cost.new, new / 1000 + 20
         name = f"sensor tick, {objects:,} objects ({layout}), {new:,} new"
         # What is promised of a tick's length and size is promised of a hundred new objects.

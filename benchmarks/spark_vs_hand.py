@@ -39,7 +39,7 @@ from pathlib import Path
 from typing import Any
 
 from _hand_written_spark import WAYS, curate_by_hand
-from _measuring import CACHE, ROOT
+from _measuring import CACHE, ROOT, progress
 from path_vs_copy import CONTRACT, orders_file
 
 PARTITION = "2026-11-21"
@@ -312,7 +312,7 @@ def main() -> None:
         with held.tree.watched() as sizes:
             held.ours()
             _, wanted = held.ours()
-        print(f"{wanted}, peak {max(sizes):.0f} MiB", file=sys.stderr)
+        progress(f"{wanted}, peak {max(sizes):.0f} MiB")
         for way in ways:
             _, found = held.by_hand(way)
             if found != wanted:
@@ -321,10 +321,9 @@ def main() -> None:
         for turn in range(1, options.repeats + 1):
             for name, its in costs.items():
                 its.append((held.ours() if name == "ours" else held.by_hand(name))[0])
-                print(
-                    f"  {turn}/{options.repeats} {name}: wall {its[-1].wall:.2f} s, "
-                    f"cpu {its[-1].cpu:.2f} s",
-                    file=sys.stderr,
+                progress(
+                    f"{turn}/{options.repeats} {name}: wall {its[-1].wall:.2f} s, "
+                    f"cpu {its[-1].cpu:.2f} s"
                 )
     walls = {name: statistics.median(cost.wall for cost in its) for name, its in costs.items()}
     ratio = round(walls["ours"] / min(walls[way] for way in ways), 2)

@@ -92,7 +92,7 @@ def empty_the_queue(messages: int) -> Heard:
             new += look.figures[contract.dataset].new
             batches += len(look.batches)
         cost = meter.read()
-        progress(f"  {requests(endpoint)}")
+        progress(f"{requests(endpoint)}")
     return Heard(heard, new, batches, looks, depth.in_hand + depth.postponed, cost)
 
 
@@ -108,7 +108,7 @@ def main() -> None:
     for turn in range(options.repeats):
         found.append(one := empty_the_queue(options.messages))
         progress(
-            f"  {turn + 1}/{options.repeats} {one.messages:,} messages, {one.new:,} objects in "
+            f"{turn + 1}/{options.repeats} {one.messages:,} messages, {one.new:,} objects in "
             f"{one.batches} batches by {one.looks} looks: {one.cost.wall:.1f} s, "
             f"{one.cost.cpu:.1f} s of CPU, {one.cost.services_cpu:.1f} s of the stand-in's"
         )
