@@ -87,7 +87,7 @@ def main() -> None:
             for state in states:
                 moves = [Move(object_id=o.id, to=state, rows_read=200) for o in batch.objects]
                 ledger.move(batch.batch_id, moves, run_id="run", at=now)
-            progress(f"  {first + len(batch.objects):,} objects, {requests:,} requests")
+            progress(f"{first + len(batch.objects):,} objects, {requests:,} requests")
         seconds = time.perf_counter() - started
     allowed = options.objects / _OBJECTS_A_REQUEST * (1 + len(states)) + 100
     tell(

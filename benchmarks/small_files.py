@@ -88,7 +88,7 @@ def main() -> None:
     costs = {}
     for name in ("many", "one", "single"):
         costs[name] = Cost(**in_a_process(__file__, *asked, "--contestant", name))
-        progress(f"  {name}: cpu {costs[name].cpu:.1f} s, wall {costs[name].wall:.1f} s")
+        progress(f"{name}: cpu {costs[name].cpu:.1f} s, wall {costs[name].wall:.1f} s")
     scaled = costs["single"].wall * files / options.single
     tell(
         [

@@ -17,7 +17,9 @@ import botocore.session
 from botocore.config import Config
 from botocore.utils import parse_timestamp
 
+from resources.dynamodb_wire import send_as_json
 from resources.outages import name_the_service
+from resources.version_listing import read_pages_quickly
 from service_core.settings import Settings
 
 #: Enough for the threads of the ledger and of a multipart upload together.
@@ -83,6 +85,10 @@ def _client(
         ),
     )
     name_the_service(made)
+    if service == "dynamodb":
+        send_as_json(made)
+    elif service == "s3":
+        read_pages_quickly(made, _moment)
     return made
 
 

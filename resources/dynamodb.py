@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import time
+from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -81,6 +82,7 @@ class Table:
         decide: Callable[[_T, Item | None], list[Item]],
         *,
         writes_each: int,
+        seen: Mapping[Key, Item | None] | None = None,
     ) -> None:
         """Bring each subject's item to where `decide` wants it.
 
@@ -91,12 +93,18 @@ class Table:
                 stands well; otherwise the subject's own, and further new ones. Called again where
                 another writer was quicker, so it must depend on nothing else.
             writes_each: The most items that `decide` ever gives.
+            seen: Items as they stood a moment ago. They are not read first; what is decided from
+                one of them counts only where the write proves that it still stands.
 
         Raises:
             ContentionError: other writers stayed quicker through every attempt.
         """
-        chunks = _chunks(subjects, WRITE_ITEMS // writes_each)
-        for _ in in_parallel(lambda chunk: self._settle_chunk(chunk, key, decide), chunks):
+        group = WRITE_ITEMS // writes_each
+
+        def settle_chunk(chunk: Sequence[_T]) -> None:
+            self._settle_chunk(chunk, group, key, decide, seen or {})
+
+        for _ in in_parallel(settle_chunk, _chunks(subjects, _READ_ITEMS)):
             pass
 
     def put(self, item: Item) -> None:
@@ -134,6 +142,8 @@ class Table:
 
     def _read_chunk(self, keys: Sequence[Key], attributes: str = "") -> dict[Key, Item]:
         found: dict[Key, Item] = {}
+        if not keys:
+            return found
         left: list[Mapping[str, Any]] = [_key(key) for key in keys]
         only = {"ProjectionExpression": attributes} if attributes else {}
         for attempt in range(_ATTEMPTS):
@@ -155,20 +165,40 @@ class Table:
     def _settle_chunk(
         self,
         subjects: Sequence[_T],
+        group: int,
         key: Callable[[_T], Key],
         decide: Callable[[_T, Item | None], list[Item]],
+        seen: Mapping[Key, Item | None],
     ) -> None:
+        """Read subjects together and write so many of them at a time; those of which another
+        writer was quicker, again."""
+        left = subjects
         for attempt in range(_ATTEMPTS):
-            standing = self._read_chunk([key(subject) for subject in subjects])
-            puts: list[dict[str, Any]] = []
-            for subject in subjects:
-                for item in decide(subject, standing.get(key(subject))):
-                    puts.append(_put(self.name, item))
-            if not puts or self._transact(puts):
+            wanted = [key(subject) for subject in left]
+            standing = self._read_chunk([one for one in wanted if one not in seen])
+            unsettled: list[_T] = []
+            for part in _chunks(left, group):
+                items: list[Item] = []
+                unproven: list[_T] = []
+                for subject in part:
+                    its = key(subject)
+                    decided = decide(subject, seen[its] if its in seen else standing.get(its))
+                    if its not in seen or any(_proves(item, its) for item in decided):
+                        items += decided
+                    else:
+                        unproven.append(subject)
+                written = not items or self._transact([_put(self.name, item) for item in items])
+                unsettled += unproven if written else part
+            if not unsettled:
                 return
-            _wait(attempt)
+            left = unsettled
+            if seen:
+                # What had been seen is out of date; nobody needs to be waited for.
+                seen = {}
+            else:
+                _wait(attempt)
         raise ContentionError(
-            f"{len(subjects)} items of table {self.name} could not be written in {_ATTEMPTS} "
+            f"{len(left)} items of table {self.name} could not be written in {_ATTEMPTS} "
             "attempts because others kept writing them. Try the step again."
         )
 
@@ -206,6 +236,11 @@ def _wait(attempt: int) -> None:
     time.sleep(random.uniform(0, longest))
 
 
+def _proves(item: Item, key: Key) -> bool:
+    """Whether writing an item succeeds only where the item it was decided from still stands."""
+    return REVISION in item and (item[PK], item[SK]) == key
+
+
 def _put(table: str, item: Item) -> dict[str, Any]:
     """A put on the condition that the revision before it still stands; or, of an item without a
     revision, which nobody else writes or all write alike, a put without any."""
@@ -233,6 +268,8 @@ def as_stored(item: Item) -> Item:
 
 
 def _typed(value: Any) -> dict[str, Any]:
+    if isinstance(value, str):
+        return {"S": value}
     if isinstance(value, bool):
         return {"BOOL": value}
     if isinstance(value, int):
@@ -244,7 +281,15 @@ def _typed(value: Any) -> dict[str, Any]:
 
 def _plain(stored: Mapping[str, Mapping[str, Any]]) -> Item:
     return {
-        name: int(value) if kind == "N" else value
+        name: value if kind == "S" else _untyped(kind, value)
         for name, typed in stored.items()
         for kind, value in typed.items()
     }
+
+
+def _untyped(kind: str, value: Any) -> Any:
+    if kind == "N":
+        return int(value)
+    if kind == "B" and isinstance(value, str):
+        return b64decode(value)
+    return value

@@ -13,7 +13,7 @@ from copy import copy
 from datetime import datetime
 from typing import Any
 
-from resources.dynamodb import REVISION, Item, Table
+from resources.dynamodb import REVISION, Item, Key, Table, as_stored
 from resources.ledger_claims import claim_content
 from resources.ledger_desk import leave_desk, take_desk
 from resources.ledger_items import (
@@ -57,6 +57,8 @@ from service_core.rolled_back import RollbackMark, TakenBack
 from service_core.source_object import SourceObject
 
 _COUNTS = ("rows_read", "rows_published", "rows_quarantined", "content_hash")
+#: Items that a ledger keeps in mind at most: those of a large batch.
+_IN_MIND = 10_000
 _INDEX = (keys.PARTITION_INDEX, keys.INDEX_PK, keys.INDEX_SK)
 
 
@@ -70,22 +72,29 @@ class DynamoLedger:
 
     def __init__(self, client: Any, table: str) -> None:
         self._table = Table(client, table)
+        #: Items as this ledger last read or wrote them, None where there was none. Never believed:
+        #: a write that is decided from one of them proves it, or is decided anew from a reading.
+        self._seen: dict[Key, Item | None] = {}
 
     def rehearsal(self) -> DynamoLedger:
         """See `ports.Ledger`."""
         aside = copy(self)
         aside._table = OverlayTable(self._table)
+        aside._seen = {}
         return aside
 
     def entries(self, object_ids: Iterable[str]) -> dict[str, Entry]:
         """The entries of those ids that the ledger knows, read consistently."""
         found = self._table.read(state_key(object_id) for object_id in object_ids)
+        self._keep_in_mind(found)
         return {item["object_id"]: entry_of(item) for item in found.values()}
 
     def known(self, object_ids: Iterable[str]) -> frozenset[str]:
         """See `ports.Ledger`."""
         wanted = {state_key(object_id): object_id for object_id in object_ids}
-        return frozenset(wanted[key] for key in self._table.present(wanted))
+        present = self._table.present(wanted)
+        self._keep_in_mind({key: None for key in wanted if key not in present})
+        return frozenset(wanted[key] for key in present)
 
     def in_partition(
         self, dataset: str, partition: str, state: State | None = None
@@ -109,6 +118,7 @@ class DynamoLedger:
         """
         batch_id = manifest.batch_id
         published: dict[str, str] = {}
+        stands: dict[Key, Item | None] = {}
 
         def decide(source_object: SourceObject, standing: Item | None) -> list[Item]:
             by = standing.get("published_batch_id") if standing else None
@@ -128,6 +138,7 @@ class DynamoLedger:
                     "received_at": timestamp(at),
                 }
             elif standing["batch_id"] == batch_id or is_undone(standing, batch_id):
+                stands[state_key(source_object.id)] = standing
                 return []
             else:
                 fresh = {**standing, "rows_read": None, "rows_published": None}
@@ -141,9 +152,19 @@ class DynamoLedger:
                 "contract_hash": manifest.contract_hash,
                 "updated_at": timestamp(at),
             }
-            return moved_items(fresh, standing, by_batch=batch_id, run_id=run_id)
+            state, line = moved_items(fresh, standing, by_batch=batch_id, run_id=run_id)
+            stands[state_key(source_object.id)] = as_stored(state)
+            return [state, line]
 
-        self._table.settle(list(manifest.objects), lambda o: state_key(o.id), decide, writes_each=2)
+        wanted = [state_key(o.id) for o in manifest.objects]
+        self._table.settle(
+            list(manifest.objects),
+            lambda o: state_key(o.id),
+            decide,
+            writes_each=2,
+            seen={k: None for k in wanted if k in self._seen and self._seen[k] is None},
+        )
+        self._keep_in_mind(stands)
         return published
 
     def move(
@@ -199,9 +220,30 @@ class DynamoLedger:
 
         last = {move.object_id: move for move in moves}
         self._table.settle(
-            list(last.values()), lambda m: state_key(m.object_id), decide, writes_each=2
+            list(last.values()),
+            lambda m: state_key(m.object_id),
+            decide,
+            writes_each=2,
+            seen=self._about_to_move(batch_id, last.values()),
         )
         return amounted
+
+    def _about_to_move(self, batch_id: str, moves: Iterable[Move]) -> dict[Key, Item | None]:
+        """Items in mind from which a move would be made; each is used once."""
+        seen: dict[Key, Item | None] = {}
+        for move in moves:
+            item = self._seen.pop(state_key(move.object_id), None)
+            if item is not None and (
+                step(State(item["state"]), str(item["batch_id"]), move.to, batch_id) is Step.MAKE
+            ):
+                seen[state_key(move.object_id)] = item
+        return seen
+
+    def _keep_in_mind(self, items: Mapping[Key, Item | None]) -> None:
+        if len(self._seen) + len(items) > _IN_MIND:
+            self._seen.clear()
+        if len(items) <= _IN_MIND:
+            self._seen.update(items)
 
     def give_back(
         self, batch_id: str, returns: Sequence[Return], *, run_id: str, at: datetime

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from resources.quick_reads import QuickReads
 from resources.settings import SettingsResource
 from service_core.s3_store import S3ObjectStore
 
@@ -17,7 +18,8 @@ class ObjectStoreResource(SettingsResource):
         from resources.aws import client
 
         settings = self.settings()
-        return S3ObjectStore(client(settings, "s3"), settings)
+        s3 = client(settings, "s3")
+        return S3ObjectStore(s3, settings, QuickReads(s3, settings).read)
 
     def scratch(self) -> Path | None:
         """The folder for files in hand; None for the system's own."""

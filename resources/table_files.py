@@ -191,7 +191,9 @@ def rewrite(
                 continue
             if writer is None:
                 stream = io.new_output(target).create()
-                writer = pq.ParquetWriter(stream, kept.schema, compression="zstd")
+                writer = pq.ParquetWriter(
+                    stream, kept.schema, compression="zstd", store_decimal_as_integer=True
+                )
             pending.append(kept)
             held += kept.num_rows
             rows += kept.num_rows

@@ -106,7 +106,7 @@ class ObjectStore(Protocol):
         """Put an object unless one is there; of several at once, exactly one is told True."""
 
     def open_source(self, source_object: SourceObject) -> Iterator[bytes]:
-        """The bytes of exactly that version, in chunks of about a megabyte.
+        """The bytes of exactly that version, in chunks of a megabyte at most.
 
         Raises:
             ObjectMissingError: it is not there; raised before the first chunk.

@@ -14,14 +14,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
 from service_core.announcements import announce_withdrawn
-from service_core.canonical import SOURCE_KEY, SOURCE_OBJECT_ID, SOURCE_ROW
 from service_core.contract.model import Contract, PublicationMode
 from service_core.events import Event, EventName
 from service_core.gate import GateClosedError, open_gate, read_verdict
 from service_core.ledger import Entry, KeyHead, Move, State
+from service_core.platform_columns import SOURCE_KEY, SOURCE_OBJECT_ID, SOURCE_ROW
 from service_core.ports import (
     Catalog,
     Events,
@@ -39,6 +37,7 @@ from service_core.verdict import FileOutcome, FileStatus, Verdict
 
 if TYPE_CHECKING:
     import polars as pl
+    import pyarrow as pa
 
 
 class StaleVerdictError(Exception):

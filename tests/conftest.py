@@ -14,6 +14,7 @@ from deploy.bootstrap import bootstrap
 from deploy.local import EmbeddedAws
 from resources.aws import clients
 from resources.ledger import DynamoLedger
+from resources.object_store import ObjectStoreResource
 from service_core.events import Event, EventName
 from service_core.s3_store import S3ObjectStore
 from service_core.settings import Settings
@@ -65,8 +66,8 @@ def aws(settings: Settings) -> Callable[[str], Any]:
 
 
 @pytest.fixture
-def object_store(settings: Settings, aws: Callable[[str], Any]) -> S3ObjectStore:
-    return S3ObjectStore(aws("s3"), settings)
+def object_store(settings: Settings) -> S3ObjectStore:
+    return ObjectStoreResource.of(settings).store()
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ def read_landing(custom: Fields) -> Landing | None:
         window=fields.duration("window", timedelta(days=3)),
         late=fields.word("late", FilePolicy.ALLOW),
         duplicates=fields.word("duplicates", FilePolicy.QUARANTINE_FILE),
-        max_batch_files=fields.whole("maxBatchFiles", 1000, minimum=1),
+        max_batch_files=fields.whole("maxBatchFiles", 5000, minimum=1),
         max_batch_bytes=fields.size("maxBatchBytes", 1024**3, minimum=1),
     )
 

@@ -330,7 +330,7 @@ class Landing:
     window: timedelta | None = timedelta(days=3)
     late: FilePolicy = FilePolicy.ALLOW
     duplicates: FilePolicy = FilePolicy.QUARANTINE_FILE
-    max_batch_files: int = 1000
+    max_batch_files: int = 5000
     max_batch_bytes: int = 1024**3
 
 

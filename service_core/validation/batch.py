@@ -9,15 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
 
-from service_core.canonical import MALFORMED_SCHEMA, canonical_schema
-from service_core.contract.model import Contract, FileFormat, FilePolicy
-from service_core.drift import Drift
+from service_core.contract.model import Contract, FilePolicy
 from service_core.giving_back import returns_of
-from service_core.layout import Zone, malformed_key, validated_part_key
 from service_core.ledger import Move, State
 from service_core.manifest import Manifest
 from service_core.ports import Ledger, ObjectStore
@@ -25,19 +19,12 @@ from service_core.quarantine import quarantine_file
 from service_core.reasons import ReasonCode
 from service_core.run import Run
 from service_core.source_object import SourceObject
-from service_core.validation.csv_rows import DelimitedReader, MalformedRow
-from service_core.validation.header import Head, dialect_of, read_head
-from service_core.validation.held_rows import HeldRows
-from service_core.validation.json_rows import read_json
-from service_core.validation.opening import Opened, open_file
-from service_core.validation.parquet_rows import read_parquet
-from service_core.validation.parts import PartWriter, malformed_table
+from service_core.validation.preparing import Ready, prepare_window
 from service_core.validation.record import FileValidation, Finding, StagedFile, ValidationRecord
-from service_core.validation.records import Grammar
-from service_core.validation.refusal import FileRefused, Tally, against_file, refuse
+from service_core.validation.refusal import against_file
 from service_core.validation.stored import write_record
+from service_core.validation.writing import Writing
 
-_DELIMITED = (FileFormat.CSV, FileFormat.TSV)
 #: Files are read side by side because small ones cost a round trip each and hardly any work.
 _READERS = 8
 #: Files in hand at one time, by number and by landed bytes; a larger one is in hand alone.
@@ -65,7 +52,7 @@ def validate_batch(
         Whatever store or ledger raise for reasons of their own.
     """
     published = ledger.receive(manifest, run_id=run.id, at=run.clock())
-    writing = _Writing(contract, manifest, store, run)
+    writing = Writing(contract, manifest, store, run)
     files: list[FileValidation] = []
     try:
         with ThreadPoolExecutor(_READERS, thread_name_prefix="validation") as pool:
@@ -131,118 +118,6 @@ def _conserved(
         raise RuntimeError(f"{read} rows were read and {written} written: rows are not conserved")
 
 
-class _Ready(Protocol):
-    """A file that nothing but its being a duplicate can still refuse."""
-
-    @property
-    def opened(self) -> Opened: ...
-
-    @property
-    def tally(self) -> Tally: ...
-
-    @property
-    def drift(self) -> tuple[Drift, ...]: ...
-
-    def hand_on(self, writing: _Writing) -> int:
-        """Hand its rows on; returns how many records it has."""
-
-    def discard(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class _ReadyDelimited:
-    """Its header has been judged; its rows are read as they are handed on."""
-
-    opened: Opened
-    tally: Tally
-    head: Head
-
-    @property
-    def drift(self) -> tuple[Drift, ...]:
-        return self.head.drift
-
-    def hand_on(self, writing: _Writing) -> int:
-        object_id = self.opened.source_object.id
-        writing.tallies[object_id] = self.tally
-        return writing.delimited.read(object_id, self.opened.content, self.head)
-
-    def discard(self) -> None:
-        self.opened.content.discard()
-
-
-@dataclass(frozen=True, slots=True)
-class _ReadyHeld:
-    """Its rows have been read and are held back."""
-
-    opened: Opened
-    tally: Tally
-    held: HeldRows
-
-    @property
-    def drift(self) -> tuple[Drift, ...]:
-        return self.held.drift
-
-    def hand_on(self, writing: _Writing) -> int:
-        for table in self.held.rows.tables():
-            writing.rows.add(table)
-        for table in self.held.malformed.tables():
-            writing.malformed.add(table)
-        return self.held.rows_read
-
-    def discard(self) -> None:
-        self.held.discard()
-        self.opened.content.discard()
-
-
-class _Writing:
-    """Where the batch's rows go."""
-
-    def __init__(
-        self, contract: Contract, manifest: Manifest, store: ObjectStore, run: Run
-    ) -> None:
-        place = (manifest.dataset, manifest.partition, manifest.batch_id)
-
-        def ship_part(part: int, path: Path) -> str:
-            return store.upload(path, Zone.VALIDATED, validated_part_key(*place, part))
-
-        def ship_malformed(part: int, path: Path) -> str:
-            return store.upload(path, Zone.VALIDATED, malformed_key(*place))
-
-        self.grammar = Grammar(dialect_of(contract))
-        self.rows = PartWriter(
-            canonical_schema(contract),
-            lambda part: run.scratch / f"part-{part:05d}.parquet",
-            ship_part,
-        )
-        self.malformed = PartWriter(
-            MALFORMED_SCHEMA,
-            lambda _: run.scratch / "malformed.parquet",
-            ship_malformed,
-            part_bytes=None,
-        )
-        self.tallies: dict[str, Tally] = {}
-        self.delimited = DelimitedReader(
-            contract, self.grammar, self.rows.add, self._take_malformed
-        )
-
-    def _take_malformed(self, object_id: str, rows: list[MalformedRow]) -> None:
-        tally = self.tallies[object_id]
-        for _, line, code, column, message, raw in rows:
-            tally.add(code, message, line=line, column=column, raw=raw)
-        self.malformed.add(malformed_table(MALFORMED_SCHEMA, object_id, rows))
-
-    def finish(self) -> tuple[tuple[StagedFile, ...], StagedFile | None]:
-        """Ship everything; returns the parts, and the malformed rows if there are any."""
-        self.delimited.flush()
-        parts, malformed = self.rows.finish(), self.malformed.finish()
-        return parts, malformed[0] if malformed else None
-
-    def abandon(self) -> None:
-        """Close what is open; nothing more is shipped."""
-        self.rows.abandon()
-        self.malformed.abandon()
-
-
 def _windows(objects: tuple[SourceObject, ...]) -> Iterator[list[SourceObject]]:
     """The manifest's objects, in order, in groups that can be in hand at one time."""
     window: list[SourceObject] = []
@@ -264,12 +139,10 @@ def _validate_window(
     store: ObjectStore,
     ledger: Ledger,
     run: Run,
-    writing: _Writing,
+    writing: Writing,
     pool: ThreadPoolExecutor,
 ) -> list[FileValidation]:
-    prepared = list(
-        pool.map(lambda o: _prepare(contract, o, store, run.scratch, writing.grammar), window)
-    )
+    prepared = prepare_window(contract, window, store, run.scratch, writing.heads, pool)
     ready = [p for p in prepared if not isinstance(p, FileValidation)]
     duplicates = _duplicates(contract, ready, ledger)
     rows_read: dict[str, int] = {}
@@ -302,56 +175,7 @@ def _validate_window(
     return files
 
 
-def _prepare(
-    contract: Contract,
-    source_object: SourceObject,
-    store: ObjectStore,
-    scratch: Path,
-    grammar: Grammar,
-) -> _Ready | FileValidation:
-    """Take a file as far as it goes without leaving a trace, or say why it is refused."""
-    opened: Opened | None = None
-    try:
-        opened = open_file(contract, source_object, store, scratch)
-        return _read(contract, opened, scratch, grammar)
-    except FileRefused as refused:
-        if opened is not None:
-            opened.content.discard()
-        return FileValidation(
-            source_object=source_object,
-            accepted=False,
-            content_hash=None if opened is None else opened.content_hash,
-            findings=refused.findings,
-            drift=refused.drift,
-        )
-
-
-def _read(contract: Contract, opened: Opened, scratch: Path, grammar: Grammar) -> _Ready:
-    object_id, content, tally = opened.source_object.id, opened.content, Tally(contract)
-    try:
-        if contract.format.type in _DELIMITED:
-            return _ReadyDelimited(opened, tally, read_head(contract, grammar, content))
-        read = read_parquet if contract.format.type is FileFormat.PARQUET else read_json
-        return _ReadyHeld(opened, tally, read(contract, object_id, content, tally, scratch))
-    except (FileRefused, OSError, MemoryError):
-        raise
-    except Exception as error:
-        # One poisonous file must not keep the others of its batch from ever being published.
-        raise refuse(
-            ReasonCode.PROCESSING_FAILURE, f"reading the file failed: {_place_of(error)}"
-        ) from error
-
-
-def _place_of(error: Exception) -> str:
-    """What failed and where in the code. Not the error's text, which may quote the data."""
-    last = error.__traceback__
-    while last is not None and last.tb_next is not None:
-        last = last.tb_next
-    where = "" if last is None else f" in {last.tb_frame.f_code.co_name}, line {last.tb_lineno}"
-    return f"{type(error).__name__}{where}"
-
-
-def _duplicates(contract: Contract, ready: list[_Ready], ledger: Ledger) -> dict[str, Finding]:
+def _duplicates(contract: Contract, ready: list[Ready], ledger: Ledger) -> dict[str, Finding]:
     """Claim the contents of files that are otherwise accepted; the finding against each, by its
     id, whose content another key holds."""
     if not ready or contract.landing.duplicates is not FilePolicy.QUARANTINE_FILE:

@@ -86,9 +86,37 @@ def read_head(contract: Contract, grammar: Grammar, content: Content) -> Head:
             column=cut(twice),
         )
     layout, drift = layout_by_name(contract, names, line=line)
-    if not any(block.strip(b"\r\n") for block in content.blocks(1 << 20, offset=offset)):
+    if not _has_rows(content, offset):
         raise refuse(ReasonCode.EMPTY, "the file holds a header and no row", line=line)
     return Head(layout, drift, offset, next_line)
+
+
+class Heads:
+    """Heads of one batch's files, most of which begin with the very same bytes: judging those
+    once spares a file of 200 rows half of its preparation."""
+
+    def __init__(self, contract: Contract, grammar: Grammar) -> None:
+        self._contract = contract
+        self._grammar = grammar
+        self._last: tuple[bytes, Head] | None = None
+
+    def of(self, content: Content) -> Head:
+        """As `read_head`."""
+        if self._last is not None:
+            text, head = self._last
+            same = next(content.blocks(len(text)), b"") == text
+            if same and _has_rows(content, head.offset):
+                return head
+        head = read_head(self._contract, self._grammar, content)
+        text = next(content.blocks(head.offset), b"") if head.offset else b""
+        # After a CR, another file may have the LF that belongs to it.
+        if text.endswith(b"\n"):
+            self._last = (text, head)
+        return head
+
+
+def _has_rows(content: Content, offset: int) -> bool:
+    return any(block.strip(b"\r\n") for block in content.blocks(1 << 20, offset=offset))
 
 
 def _first_record(

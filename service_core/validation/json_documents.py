@@ -7,28 +7,35 @@ is for the decoder to say, so that there is one judge of that.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from service_core.reasons import ReasonCode
 from service_core.validation.content import Content
 from service_core.validation.encoding import RECORD_LIMIT
+from service_core.validation.json_places import PADDING
 from service_core.validation.json_values import suspicious
 from service_core.validation.refusal import refuse
 
-_BLOCK = 2 * 1024 * 1024
+_BLOCK = 1024 * 1024
 
 
-def line_blocks(content: Content) -> Iterator[bytes]:
-    """The file in blocks of whole lines, each block's last line with its end."""
-    rest = b""
-    for block in content.blocks(_BLOCK):
-        text = rest + block
-        end = text.rfind(b"\n") + 1
-        rest = text[end:]
-        if end:
-            yield text[:end]
-    if rest:
-        yield rest + b"\n"
+def line_blocks(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, int]]:
+    """Whole lines: a text, and how many of its bytes are lines with their ends. What follows
+    them is of no account, and ends with `PADDING`."""
+    pieces: list[bytes] = []
+    waiting = 0
+    for chunk in chunks:
+        pieces.append(chunk)
+        waiting += len(chunk)
+        if waiting < _BLOCK or b"\n" not in chunk:
+            continue
+        text = b"".join((*pieces, PADDING))
+        end = text.rfind(b"\n", 0, waiting) + 1
+        pieces, waiting = [text[end:waiting]], waiting - end
+        yield text, end
+    if waiting:
+        ended = pieces[-1].endswith(b"\n")
+        yield b"".join((*pieces, b"" if ended else b"\n", PADDING)), waiting + (not ended)
 
 
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|["\[\]{},]', re.DOTALL)

@@ -8,6 +8,7 @@ it has been read, because only then is it known which columns it never had.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,16 @@ import numpy as np
 import pyarrow as pa
 
 from service_core.canonical import MALFORMED_SCHEMA, SOURCE_ROW, canonical_schema
-from service_core.contract.model import Contract, DriftPolicy, FileFormat
+from service_core.contract.model import Contract, DriftPolicy
 from service_core.drift import Drift, DriftKind, classify_names, match_names
 from service_core.reasons import ReasonCode
 from service_core.validation.arrays import Numbers, repeated, whole_numbers
 from service_core.validation.columns import refusals
 from service_core.validation.content import Content
 from service_core.validation.held_rows import HeldRows
-from service_core.validation.json_alike import Alike, AlikeReader, Lines
+from service_core.validation.json_alike import Alike, AlikeReader
 from service_core.validation.json_documents import array_elements, line_blocks
+from service_core.validation.json_places import Lines
 from service_core.validation.json_shape import Extracted, Shape, dotted
 from service_core.validation.json_values import (
     JsonMalformedError,
@@ -43,20 +45,47 @@ _MAX_NAMES = 100
 _CLOSE_MATCH = 0.75
 
 
-def read_json(
+def read_json_lines(
+    contract: Contract, object_id: str, chunks: Iterable[bytes], tally: Tally, scratch: Path
+) -> HeldRows:
+    """Read all rows of a JSON Lines file.
+
+    Args:
+        chunks: The file's bytes, UTF-8, from begin to end.
+        tally: Takes the reasons against single rows.
+
+    Raises:
+        FileRefused: EMPTY; drift by policy; both only once all of the file has been read.
+    """
+    return _held(contract, object_id, tally, scratch, lambda reader: reader.read_lines(chunks))
+
+
+def read_json_array(
     contract: Contract, object_id: str, content: Content, tally: Tally, scratch: Path
 ) -> HeldRows:
-    """Read all rows of a JSON Lines or JSON array file.
+    """Read all rows of a JSON array file.
 
     Args:
         tally: Takes the reasons against single rows.
 
     Raises:
-        FileRefused: EMPTY; drift by policy; for an array, JSON_MALFORMED anywhere in it.
+        FileRefused: EMPTY; drift by policy; JSON_MALFORMED anywhere in it.
     """
+    return _held(contract, object_id, tally, scratch, lambda reader: reader.read_array(content))
+
+
+def _held(
+    contract: Contract,
+    object_id: str,
+    tally: Tally,
+    scratch: Path,
+    read: Callable[[_Reader], int],
+) -> HeldRows:
     held = HeldRows(scratch, object_id)
     try:
-        _Reader(contract, object_id, tally, held).read(content)
+        reader = _Reader(contract, object_id, tally, held)
+        held.rows_read = read(reader)
+        reader.conclude()
     except BaseException:
         held.discard()
         raise
@@ -82,11 +111,12 @@ class _Reader:
         self._misshapen_how: dict[int, str] = {}
         self._objects = 0
 
-    def read(self, content: Content) -> None:
-        if self._contract.format.type is FileFormat.JSON_ARRAY:
-            self._held.rows_read = self._read_array(content)
-        else:
-            self._held.rows_read = self._read_lines(content)
+    def conclude(self) -> None:
+        """Say what the whole file shows.
+
+        Raises:
+            FileRefused: for it.
+        """
         if not self._held.rows_read:
             raise refuse(ReasonCode.EMPTY, "the file holds no row")
         self._held.drift = self._drift()
@@ -94,7 +124,8 @@ class _Reader:
         if refused:
             raise FileRefused(refused, self._held.drift)
 
-    def _read_array(self, content: Content) -> int:
+    def read_array(self, content: Content) -> int:
+        """Hold an array's rows; returns how many documents it has."""
         ordinal = 0
         for line, text, careful in array_elements(content):
             ordinal += 1
@@ -104,12 +135,13 @@ class _Reader:
         self._hold(self._decoded())
         return ordinal
 
-    def _read_lines(self, content: Content) -> int:
-        """Blocks of lines: those that are alike by position, and the decoder for the others."""
+    def read_lines(self, chunks: Iterable[bytes]) -> int:
+        """Hold the rows of lines, those that are alike by position, the others by the decoder;
+        returns how many documents there are."""
         reader = AlikeReader(self._shape)
         ordinal, line = 0, 1
-        for text in line_blocks(content):
-            lines = Lines(text)
+        for text, size in line_blocks(chunks):
+            lines = Lines(text, size)
             left = ~lines.blank()
             rows = np.flatnonzero(left)
             ordinals = np.full(len(lines.starts), -1, np.int64)
@@ -119,7 +151,7 @@ class _Reader:
             for found in alike:
                 left[found.lines] = False
             others = np.flatnonzero(left).tolist()
-            careful = bool(others) and suspicious(text)
+            careful = bool(others) and suspicious(text[:size])
             for index in others:
                 self._document(
                     int(ordinals[index]),
@@ -130,7 +162,8 @@ class _Reader:
                 )
                 if self._full():
                     tables.append(self._decoded())
-            tables.append(self._decoded())
+            if others:
+                tables.append(self._decoded())
             self._hold(_in_order(tables))
             ordinal += len(rows)
             line += len(lines.starts)
@@ -277,8 +310,8 @@ class _Reader:
             [*cells, extras, ids, ordinals, lines], names=canonical_schema(self._contract).names
         )
 
-    def _hold(self, table: pa.Table) -> None:
-        if table.num_rows:
+    def _hold(self, table: pa.Table | None) -> None:
+        if table is not None and table.num_rows:
             self._held.rows.add(table)
 
     def _drift(self) -> tuple[Drift, ...]:
@@ -320,11 +353,11 @@ class _Reader:
         return (*named, *shapes)
 
 
-def _in_order(tables: list[pa.Table]) -> pa.Table:
+def _in_order(tables: list[pa.Table]) -> pa.Table | None:
     """The rows of a block as they stood in it."""
     found = [table for table in tables if table.num_rows]
     if len(found) <= 1:
-        return found[0] if found else tables[0]
+        return found[0] if found else None
     return pa.concat_tables(found).sort_by(SOURCE_ROW)
 
 

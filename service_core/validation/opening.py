@@ -6,13 +6,12 @@ Everything that takes a whole file for its bytes alone is found here, before any
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
 from service_core.contract.model import Compression, Contract, FileFormat
-from service_core.ports import ObjectMissingError, ObjectStore
+from service_core.ports import ObjectMissingError
 from service_core.reasons import ReasonCode
 from service_core.source_object import SourceObject
 from service_core.validation.compression import sniff, unpack
@@ -25,19 +24,82 @@ _TABULAR_TEXT = (FileFormat.CSV, FileFormat.TSV)
 _PARQUET_MAGIC = b"PAR1"
 
 
-@dataclass(frozen=True, slots=True)
 class Opened:
-    """A file in hand: its plain content, UTF-8 where it is text, and its landed bytes' SHA-256."""
+    """A source object's plain bytes, UTF-8 where the file is text, as they arrive: to be gone
+    through once.
 
-    source_object: SourceObject
-    content: Content
-    content_hash: str
+    Going through them raises what the store raises, and FileRefused where the file does not go on.
+
+    Args:
+        open_source: As `ports.ObjectStore.open_source`; called once the bytes are gone through.
+
+    Attributes:
+        source_object: Which.
+        failure: What ended the reading before the end, if anything did.
+
+    Raises:
+        FileRefused: by its place, name or size.
+    """
+
+    def __init__(
+        self,
+        contract: Contract,
+        source_object: SourceObject,
+        open_source: Callable[[SourceObject], Iterable[bytes]],
+    ) -> None:
+        findings = judge_landing(contract, source_object)
+        if findings:
+            raise FileRefused(findings)
+        self.source_object = source_object
+        self.failure: BaseException | None = None
+        self._content_hash: str | None = None
+        self._chunks = self._read(contract, open_source)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._chunks
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of it has been read."""
+        return self._content_hash is not None
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 of the landed bytes, in hexadecimal, once all have been read."""
+        assert self._content_hash is not None
+        return self._content_hash
+
+    def _read(
+        self, contract: Contract, open_source: Callable[[SourceObject], Iterable[bytes]]
+    ) -> Iterator[bytes]:
+        digest = hashlib.sha256()
+
+        def landed() -> Iterator[bytes]:
+            for chunk in open_source(self.source_object):
+                digest.update(chunk)
+                yield chunk
+
+        empty = True
+        try:
+            for chunk in _plain(contract, self.source_object.key, landed()):
+                empty = False
+                yield chunk
+            if empty:
+                raise refuse(ReasonCode.EMPTY, "the file holds no bytes once unpacked")
+        except ObjectMissingError as error:
+            self.failure = refuse(
+                ReasonCode.OBJECT_MISSING,
+                "the object was deleted, or another was put in its place, before it could be read",
+            )
+            raise self.failure from error
+        except BaseException as error:
+            self.failure = error
+            raise
+        self._content_hash = digest.hexdigest()
 
 
-def open_file(
-    contract: Contract, source_object: SourceObject, store: ObjectStore, scratch: Path
-) -> Opened:
-    """Judge an object's place, name and size, then read it once.
+def keep(contract: Contract, opened: Opened, scratch: Path) -> Content:
+    """Read a file whole, so that it can be gone through again.
 
     Args:
         scratch: A folder; a large file's content goes to a file in it named by its id.
@@ -45,36 +107,21 @@ def open_file(
     Raises:
         FileRefused: the file does not go on.
     """
-    findings = judge_landing(contract, source_object)
-    if findings:
-        raise FileRefused(findings)
-    digest = hashlib.sha256()
-
-    def landed() -> Iterator[bytes]:
-        for chunk in store.open_source(source_object):
-            digest.update(chunk)
-            yield chunk
-
-    writer = ContentWriter(scratch / f"{source_object.id}.content")
+    writer = ContentWriter(scratch / f"{opened.source_object.id}.content")
     try:
-        for chunk in _plain(contract, source_object.key, landed()):
+        for chunk in opened:
             writer.write(chunk)
         content = writer.finish()
-    except ObjectMissingError as error:
-        writer.abandon()
-        raise refuse(
-            ReasonCode.OBJECT_MISSING,
-            "the object was deleted, or another was put in its place, before it could be read",
-        ) from error
     except BaseException:
         writer.abandon()
         raise
-    try:
-        _whole(contract, content)
-    except FileRefused:
-        content.discard()
-        raise
-    return Opened(source_object, content, digest.hexdigest())
+    if contract.format.type is FileFormat.PARQUET:
+        try:
+            _marked(content)
+        except FileRefused:
+            content.discard()
+            raise
+    return content
 
 
 def _plain(contract: Contract, key: str, landed: Iterator[bytes]) -> Iterator[bytes]:
@@ -100,17 +147,12 @@ def _plain(contract: Contract, key: str, landed: Iterator[bytes]) -> Iterator[by
     )
 
 
-def _whole(contract: Contract, content: Content) -> None:
-    if content.size == 0:
-        raise refuse(ReasonCode.EMPTY, "the file holds no bytes once unpacked")
-    if contract.format.type is FileFormat.PARQUET:
-        head = next(content.blocks(4), b"")
-        if head == _PARQUET_MAGIC and content.tail(4) != _PARQUET_MAGIC:
-            raise refuse(
-                ReasonCode.TRUNCATED,
-                "the file begins as Parquet but its footer is not at its end; land it again",
-            )
-        if head != _PARQUET_MAGIC:
-            raise refuse(
-                ReasonCode.MALFORMED_FILE, "the file does not begin with Parquet's mark PAR1"
-            )
+def _marked(content: Content) -> None:
+    head = next(content.blocks(4), b"")
+    if head == _PARQUET_MAGIC and content.tail(4) != _PARQUET_MAGIC:
+        raise refuse(
+            ReasonCode.TRUNCATED,
+            "the file begins as Parquet but its footer is not at its end; land it again",
+        )
+    if head != _PARQUET_MAGIC:
+        raise refuse(ReasonCode.MALFORMED_FILE, "the file does not begin with Parquet's mark PAR1")

@@ -7,7 +7,6 @@ see how rows were delivered.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ ROW_GROUP_ROWS = 245_760
 #: Wide rows are cut into groups before they fill memory.
 _ROW_GROUP_BYTES = 64 * 1024 * 1024
 _IN_MEMORY = 32 * 1024 * 1024
+_READ_BACK_ROWS = 20_000
 #: Of the source object's id: as text it is 64 bytes for every row.
 _DICTIONARY = pa.dictionary(pa.int32(), pa.string())
 
@@ -31,7 +31,8 @@ class PartWriter:
     Args:
         schema: Of every table, but that the source object's id may come as a dictionary.
         path_of: The scratch path of the n-th part.
-        ship: Takes a finished part away (to its zone) and says where it lies.
+        ship: Takes a finished part away (to its zone) and says where it lies; None leaves it at
+            its path, which is then said to be where it lies.
         part_bytes: Text after which a part ends; None for a single part of any size.
     """
 
@@ -39,7 +40,7 @@ class PartWriter:
         self,
         schema: pa.Schema,
         path_of: Callable[[int], Path],
-        ship: Callable[[int, Path], str],
+        ship: Callable[[int, Path], str] | None,
         *,
         part_bytes: int | None = 1024**3,
     ) -> None:
@@ -69,6 +70,18 @@ class PartWriter:
         elif self._waiting_rows >= ROW_GROUP_ROWS:
             # Whole groups, because a remainder costs a reader as much as a group does.
             self._write(self._waiting_rows - self._waiting_rows % ROW_GROUP_ROWS)
+
+    @property
+    def divides(self) -> bool:
+        """Whether there may be more than one part."""
+        return self._limit is not None
+
+    def take(self, parts: Sequence[StagedFile]) -> None:
+        """Append, as parts of this one, those that another writer left at their paths."""
+        self._write(self._waiting_rows)
+        self._close()
+        for part in parts:
+            self._parts.append(part.model_copy(update={"uri": self._shipped(Path(part.uri))}))
 
     def finish(self) -> tuple[StagedFile, ...]:
         """Write and ship what is left; returns every part, in order."""
@@ -127,10 +140,16 @@ class PartWriter:
         self._writer = None
         path = self._path_of(len(self._parts))
         size = path.stat().st_size
-        uri = self._ship(len(self._parts), path)
-        path.unlink()
+        uri = self._shipped(path)
         self._parts.append(StagedFile(uri=uri, rows=self._part_rows, bytes=size))
         self._part_rows = self._part_bytes = 0
+
+    def _shipped(self, path: Path) -> str:
+        if self._ship is None:
+            return str(path)
+        uri = self._ship(len(self._parts), path)
+        path.unlink()
+        return uri
 
 
 def _with_dictionary(table: pa.Table) -> pa.Table:
@@ -142,57 +161,67 @@ def _with_dictionary(table: pa.Table) -> pa.Table:
     return table.set_column(place, SOURCE_OBJECT_ID, encoded)
 
 
-@dataclass(slots=True)
-class _Spilled:
-    path: Path
-    sink: Any
-    writer: Any
+def _tables(path: Path) -> Iterator[pa.Table]:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(_READ_BACK_ROWS):
+            yield pa.Table.from_batches([batch])
 
 
 class TableSpool:
-    """Tables of one file held back until the file is known to be acceptable: in memory first,
-    then in scratch."""
+    """Tables of one file held back until the file is known to be acceptable: in memory first, then
+    in scratch, as the parts that they are going to be.
+
+    Args:
+        path: In scratch; parts are named by it and a number.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._held: list[pa.Table] = []
         self._bytes = 0
-        self._spilled: _Spilled | None = None
+        self._spilled: PartWriter | None = None
         self.rows = 0
 
     def add(self, table: pa.Table) -> None:
         self.rows += table.num_rows
         if self._spilled is not None:
-            self._spilled.writer.write_table(table)
+            self._spilled.add(table)
             return
         self._held.append(table)
         self._bytes += table.nbytes
         if self._bytes > _IN_MEMORY:
-            sink = pa.OSFile(str(self._path), "wb")
-            options = pa.ipc.IpcWriteOptions(compression="lz4")
-            writer = pa.ipc.new_stream(sink, table.schema, options=options)
-            self._spilled = _Spilled(self._path, sink, writer)
+            self._spilled = PartWriter(
+                table.schema,
+                lambda part: self._path.with_name(f"{self._path.name}-{part:05d}"),
+                ship=None,
+            )
             for held in self._held:
-                writer.write_table(held)
+                self._spilled.add(held)
             self._held = []
 
     def tables(self) -> Iterator[pa.Table]:
         """What was added, in order; nothing may be added afterwards."""
-        if self._spilled is None:
-            yield from self._held
+        for part in () if self._spilled is None else self._spilled.finish():
+            yield from _tables(Path(part.uri))
+        yield from self._held
+
+    def hand_to(self, writer: PartWriter) -> None:
+        """Hand on what was added, in order, without writing it again where it lies in parts."""
+        if self._spilled is not None and writer.divides:
+            writer.take(self._spilled.finish())
             return
-        self._spilled.writer.close()
-        self._spilled.sink.close()
-        with pa.OSFile(str(self._path), "rb") as source, pa.ipc.open_stream(source) as reader:
-            for batch in reader:
-                yield pa.Table.from_batches([batch])
+        for table in self.tables():
+            writer.add(table)
 
     def discard(self) -> None:
         """Free memory and scratch."""
         self._held = []
         if self._spilled is not None:
-            self._spilled.sink.close()
-            self._spilled.path.unlink(missing_ok=True)
+            self._spilled.abandon()
+            for part in self._path.parent.glob(f"{self._path.name}-*"):
+                part.unlink()
             self._spilled = None
 
 

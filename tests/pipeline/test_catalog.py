@@ -24,8 +24,8 @@ from pyiceberg.table import DataScan
 
 from resources.catalog import CatalogResource, IcebergCatalog, PublicationConflictError
 from resources.table_files import StagedFileError
-from resources.table_rows import PublishedDeletesError
 from resources.table_name import TableSchemaError
+from resources.table_rows import PublishedDeletesError
 from service_core.canonical import accepted_schema, canonical_schema
 from service_core.contract.model import (
     ColumnType,

@@ -273,6 +273,46 @@ def test_many_objects_take_few_requests(ledger: DynamoLedger, requests: Counter[
     assert requests == {"BatchGetItem": 5}
 
 
+def test_what_was_read_a_moment_ago_is_not_read_again(
+    ledger: DynamoLedger, requests: Counter[str]
+) -> None:
+    batch = manifest([landed(f"f{n:04}") for n in range(200)])
+    ids = [o.id for o in batch.objects]
+    requests.clear()
+    assert not ledger.known(ids)
+    ledger.receive(batch, run_id="run", at=NOW)
+    assert moved(ledger, batch, State.VALIDATED) == {Step.MAKE: 200}
+    assert requests == {"BatchGetItem": 2, "TransactWriteItems": 8}
+    requests.clear()
+    ledger.entries(ids)
+    assert moved(ledger, batch, State.CURATED) == {Step.MAKE: 200}
+    assert requests == {"BatchGetItem": 2, "TransactWriteItems": 4}
+    assert states(ledger, ids[0]) == [State.RECEIVED, State.VALIDATED, State.CURATED]
+
+
+def test_what_was_read_a_moment_ago_is_never_believed(
+    settings: Settings, aws: Callable[[str], Any], ledger: DynamoLedger
+) -> None:
+    """Whatever another process does in between, each object ends as if it had been read anew."""
+    other = DynamoLedger(aws("dynamodb"), settings.ledger_table)
+    mine = manifest([landed(f"f{n}") for n in range(4)], "h1")
+    theirs = manifest(mine.objects[1:2], "h2")
+    ids = [o.id for o in mine.objects]
+    assert not ledger.known(ids)
+    other.receive(mine, run_id="other", at=NOW)
+    ledger.receive(mine, run_id="run", at=NOW)
+    assert [len(ledger.history(i)) for i in ids] == [1] * 4
+    other.receive(theirs, run_id="other", at=NOW)
+    other.move(mine.batch_id, [Move(object_id=ids[2], to=State.VALIDATED)], run_id="other", at=NOW)
+    moves = [Move(object_id=i, to=State.VALIDATED) for i in ids]
+    amounted = ledger.move(mine.batch_id, moves, run_id="run", at=LATER)
+    assert amounted == dict(
+        zip(ids, [Step.MAKE, Step.NOT_OWNER, Step.ALREADY_MADE, Step.MAKE], strict=True)
+    )
+    assert ledger.entries(ids)[ids[1]].batch_id == theirs.batch_id
+    assert [len(ledger.history(i)) for i in ids] == [2, 3, 2, 2]
+
+
 def test_more_is_read_than_one_answer_holds(
     ledger: DynamoLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:

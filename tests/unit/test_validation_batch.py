@@ -6,7 +6,7 @@ import gzip
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from service_core.layout import Zone, quarantined_file_prefix, validation_key
 from service_core.ledger import State
 from service_core.quarantine import QuarantineRecord
 from service_core.source_object import SourceObject
-from service_core.validation import batch
+from service_core.validation import batch, preparing, writing
 from service_core.validation.stored import read_record
 from tests.unit.validation_files import (
     EXTENSION,
@@ -95,9 +95,9 @@ def test_a_batch_is_cut_into_parts_of_bounded_size(
 ) -> None:
     monkeypatch.setattr("service_core.validation.parts.ROW_GROUP_ROWS", 100)
     monkeypatch.setattr("service_core.validation.csv_rows._BLOCK", 500)
-    writer = batch.PartWriter
+    writer = writing.PartWriter
     monkeypatch.setattr(
-        batch, "PartWriter", lambda *a, **k: writer(*a, **({"part_bytes": 5_000} | k))
+        writing, "PartWriter", lambda *a, **k: writer(*a, **({"part_bytes": 5_000} | k))
     )
     landed = land(contract())
     record = landed.validate(
@@ -106,6 +106,55 @@ def test_a_batch_is_cut_into_parts_of_bounded_size(
     assert len(record.parts) > 1
     assert sum(p.rows for p in record.parts) == 600
     assert [r["a"] for r in landed.rows(record)] == [str(i) for i in range(4) for _ in range(150)]
+
+
+def test_large_files_are_written_once_as_parts_of_their_own_among_the_shared_ones(
+    land: Callable[..., Landed], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Their rows are held back in the form in which they go on. A refused one and a duplicate
+    among them leave nothing, in scratch as little as in the parts."""
+    monkeypatch.setattr("service_core.validation.parts._IN_MEMORY", 5_000)
+    monkeypatch.setattr("service_core.validation.parts.ROW_GROUP_ROWS", 100)
+    monkeypatch.setattr("service_core.validation.json_documents._BLOCK", 2_000)
+    landed = land(refusing_duplicates(kind=FileFormat.JSON_LINES))
+
+    def body(name: str, rows: int) -> bytes:
+        line = '{"a":"%s","b":"%d","c":"z"}'
+        text = [line % (name, n) if n % 90 else f"{name} is no JSON" for n in range(1, rows + 1)]
+        return "\n".join(text).encode()
+
+    sizes = {"small": 3, "large": 400, "refused": 400, "twice": 400, "last": 4, "huge": 950}
+    bodies = {name: body(name, rows) for name, rows in sizes.items()}
+    bodies["refused"] += b"\xff"
+    bodies["twice"] = bodies["large"]
+    record = landed.validate(
+        *(landed.put(f"{n}-{name}.jsonl", bodies[name]) for n, name in enumerate(bodies))
+    )
+    assert not [path for path in (tmp_path / "scratch").rglob("*") if path.is_file()]
+    assert [codes(f) for f in record.files] == [
+        *([], ["JSON_MALFORMED"], ["ENCODING"], ["DUPLICATE_CONTENT"], [], ["JSON_MALFORMED"])
+    ]
+    assert [p.rows for p in record.parts] == [3, 396, 4, 940]
+    taken = [(name, n) for name in ("small", "large", "last", "huge") for n in range(sizes[name])]
+    assert [(r["a"], r["b"], r["_source_row"], r["_source_line"]) for r in landed.rows(record)] == [
+        (name, str(n + 1), n + 1, n + 1) for name, n in taken if (n + 1) % 90
+    ]
+    assert record.malformed is not None
+    assert record.malformed.rows == 14
+    assert record.files[1].content_hash == hashlib.sha256(bodies["large"]).hexdigest()
+
+
+def test_malformed_rows_are_one_file_however_many_there_are(
+    land: Callable[..., Landed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service_core.validation.parts._IN_MEMORY", 1_000)
+    monkeypatch.setattr("service_core.validation.json_documents._BLOCK", 1_000)
+    landed = land(contract(kind=FileFormat.JSON_LINES, missing=DriftPolicy.ALLOW))
+    objects = [landed.put(f"{name}.jsonl", b'{"a":"1"}\n' + b"x\n" * 900) for name in "ab"]
+    record = landed.validate(*objects)
+    assert record.malformed is not None
+    assert record.malformed.rows == 1_800
+    assert [r["a"] for r in landed.rows(record)] == ["1", "1"]
 
 
 def test_the_record_lies_in_the_validated_zone_after_all_that_it_names(
@@ -257,19 +306,38 @@ def test_a_file_that_fails_for_an_unknown_reason_does_not_stop_the_others(
     land: Callable[..., Landed], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     landed = land(contract(kind=FileFormat.JSON_LINES, missing=DriftPolicy.ALLOW))
-    read = batch.read_json
+    read = preparing.read_json_lines
 
-    def fails(agreed: Contract, object_id: str, content: Any, *rest: Any) -> Any:
-        if b"poison" in (content.data or b""):
+    def fails(agreed: Contract, object_id: str, chunks: Any, *rest: Any) -> Any:
+        body = b"".join(chunks)
+        if b"poison" in body:
             raise ValueError("a secret value")
-        return read(agreed, object_id, content, *rest)
+        return read(agreed, object_id, [body], *rest)
 
-    monkeypatch.setattr(batch, "read_json", fails)
+    monkeypatch.setattr(preparing, "read_json_lines", fails)
     record = landed.validate(
         landed.put("a.jsonl", b'{"a":"poison"}\n'), landed.put("b.jsonl", b'{"a":"1"}\n')
     )
     assert [codes(f) for f in record.files] == [["PROCESSING_FAILURE"], []]
+    assert all(f.content_hash for f in record.files)
     assert "secret" not in record.model_dump_json()
+
+
+def test_a_service_that_fails_in_the_middle_of_a_file_is_no_data_error(
+    land: Callable[..., Landed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines are read as they arrive, so the store fails inside of what reads them."""
+    landed = land(contract(kind=FileFormat.JSON_LINES))
+    source_object = landed.put("a.jsonl", b'{"a":"1","b":"2","c":"3"}\n' * 9)
+
+    def breaks(source_object: SourceObject) -> Iterator[bytes]:
+        yield b'{"a":"1","b":"2","c":"3"}\n'
+        raise ValueError("the connection broke")
+
+    monkeypatch.setattr(landed.store, "open_source", breaks)
+    with pytest.raises(ValueError, match="the connection broke"):
+        landed.validate(source_object)
+    assert landed.ledger.entries([source_object.id])[source_object.id].state is State.RECEIVED
 
 
 # --- Duplicates ----------------------------------------------------------------------------------

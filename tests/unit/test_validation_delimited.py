@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,9 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from service_core.contract.model import Dialect, DriftPolicy, FileFormat
-from service_core.validation import csv_rows, encoding
+from service_core.validation import csv_rows, encoding, header
 from service_core.validation.content import Content
-from service_core.validation.header import read_head
+from service_core.validation.header import Head, Heads, read_head
 from service_core.validation.records import Grammar
 from service_core.validation.refusal import FileRefused
 from tests.unit.validation_files import column, contract, read_delimited, values
@@ -364,3 +365,39 @@ def test_a_file_without_line_ends_is_refused_before_it_fills_memory() -> None:
     quoted = Content(3 << 20, data=b'"' + b"x\n" * (3 << 19))
     with pytest.raises(FileRefused):
         read_head(agreed, Grammar(Dialect()), quoted)
+
+
+# --- Heads of many files -------------------------------------------------------------------------
+
+BEGINNINGS = (
+    b"a,b,c\n1,2,3\n", b"a,b,c\n", b"a,b,c\n\r\n", b"a,b,c\r\n1,2,3", b"a,b,c\r1,2,3", b"a,b,c",
+    b"\na,b,c\n1,2,3\n", b"a,b,c\n\n4,5,6", b'a,b,"c"\n1,2,3', b'a,b,c,"d\n"\n1,2,3,4', b"1,2,3\n",
+    b'a,b,c\n"', b"a,b\n1,2", b"c,b,a\n1,2,3", b"a,b,c,d\n1,2,3,4\n", b"a;b;c\n1;2;3", b"",
+)  # fmt: skip
+
+
+def head_or_refusal(of: Callable[[Content], Head], body: bytes) -> object:
+    try:
+        return of(Content(len(body), data=body))
+    except FileRefused as refused:
+        return refused.findings
+
+
+@given(st.lists(st.sampled_from(BEGINNINGS), max_size=12))
+def test_a_head_is_judged_as_if_no_other_file_had_been_read_before(bodies: list[bytes]) -> None:
+    agreed = contract(missing=DriftPolicy.ALLOW)
+    grammar = Grammar(Dialect())
+    heads = Heads(agreed, grammar)
+    for body in bodies:
+        alone = head_or_refusal(lambda content: read_head(agreed, grammar, content), body)
+        assert head_or_refusal(heads.of, body) == alone
+
+
+def test_the_same_head_is_judged_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    agreed = contract()
+    heads = Heads(agreed, Grammar(Dialect()))
+    judged = []
+    monkeypatch.setattr(header, "read_head", lambda *of: judged.append(1) or read_head(*of))
+    for row in (b"1,2,3", b"4,5,6", b'7,"8",9\n'):
+        heads.of(Content(6 + len(row), data=HEADER + row))
+    assert len(judged) == 1

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from service_core.contract.model import Contract, DriftPolicy, FileFormat, LogicalType
 from service_core.validation import json_documents
 from service_core.validation.content import Content
-from service_core.validation.json_rows import read_json
+from service_core.validation.json_rows import read_json_array, read_json_lines
 from service_core.validation.json_values import (
     JsonMalformedError,
     decode_json,
@@ -32,7 +32,11 @@ class Read:
 
     def __init__(self, agreed: Contract, body: bytes, scratch: Path) -> None:
         tally = Tally(agreed)
-        held = read_json(agreed, "1", Content(len(body), data=body), tally, scratch)
+        if agreed.format.type is ARRAY:
+            content = Content(len(body), data=body)
+            held = read_json_array(agreed, "1", content, tally, scratch)
+        else:
+            held = read_json_lines(agreed, "1", [body], tally, scratch)
         self.rows: list[dict[str, Any]] = [r for t in held.rows.tables() for r in t.to_pylist()]
         self.malformed = [r for t in held.malformed.tables() for r in t.to_pylist()]
         self.rows_read = held.rows_read
