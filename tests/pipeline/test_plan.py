@@ -43,11 +43,11 @@ def test_a_plan_of_a_prefix_is_what_then_happens(
 
 
 def test_local_files_are_planned_as_if_they_had_landed(tmp_path: Path) -> None:
-    for number in range(1_200):
+    for number in range(5_200):
         (tmp_path / f"orders_{number}.csv").write_bytes(orders([number]))
     plan = planned(str(tmp_path), "--partition", "2026-11-20")
     assert [(b["partition"], b["files"]) for b in plan["batches"]] == [
-        ("2026-11-20", 1_000),
+        ("2026-11-20", 5_000),
         ("2026-11-20", 200),
     ]
     glue = planned(str(tmp_path), "--engine", "glue")
