@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -34,13 +33,6 @@ class Content:
             file.seek(offset)
             while block := file.read(size):
                 yield block
-
-    def opened(self) -> BinaryIO:
-        """The bytes as a file to read and to seek in, which the caller closes."""
-        if self.data is not None:
-            return BytesIO(self.data)
-        assert self.path is not None
-        return self.path.open("rb", buffering=0)
 
     def tail(self, size: int) -> bytes:
         """The last `size` bytes, or all where there are fewer."""

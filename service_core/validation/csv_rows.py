@@ -7,7 +7,7 @@ as are left, or its result is thrown away and the cells are taken one by one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,6 @@ from service_core.contract.model import Contract
 from service_core.reasons import ReasonCode
 from service_core.validation.arrays import repeated, whole_numbers
 from service_core.validation.columns import Layout
-from service_core.validation.content import Content
 from service_core.validation.header import Head, dialect_of
 from service_core.validation.records import Grammar, Positions, Records, keep
 
@@ -79,28 +78,26 @@ class DelimitedReader:
         self._pieces: list[_Piece] = []
         self._bytes = 0
 
-    def read(self, object_id: str, content: Content, head: Head) -> int:
+    def read(self, object_id: str, chunks: Iterable[bytes], head: Head) -> int:
         """Take in a file's rows; returns how many records it has, malformed ones among them.
 
         Rows may be handed on later, with those of the files that follow: see `flush`.
+
+        Args:
+            chunks: What follows the head.
         """
         if self._layout is not None and self._layout != head.layout:
             self.flush()
         self._layout = head.layout
-        ordinal, line, offset, size = 0, head.line, head.offset, _BLOCK
-        with content.opened() as file:
-            file.seek(offset)
-            while text := file.read(size):
-                final = offset + len(text) == content.size
-                records = self._grammar.records(text, final=final)
-                count = len(records.starts)
-                self._take(object_id, text, records, ordinal, line)
-                ordinal += count
-                line += records.lines_consumed
-                offset += records.consumed
-                # What is left of the block begins a record: it is read again, with what follows.
-                file.seek(offset)
-                size = _BLOCK if records.consumed else 2 * len(text)
+        ordinal, line, rest = 0, head.line, b""
+        for pieces, final in _gathered(chunks):
+            text = b"".join([rest, *pieces] if rest else pieces)
+            records = self._grammar.records(text, final=final)
+            rest = text[records.consumed :]
+            count = len(records.starts)
+            self._take(object_id, text, records, ordinal, line)
+            ordinal += count
+            line += records.lines_consumed
         return ordinal
 
     def flush(self) -> None:
@@ -208,6 +205,20 @@ _MESSAGES = {
     ReasonCode.QUOTE_MISPLACED: "a quote stands inside an unquoted field, or text follows a "
     "closing quote",
 }
+
+
+def _gathered(chunks: Iterable[bytes]) -> Iterator[tuple[list[bytes], bool]]:
+    """Chunks that make a block together, and whether they are the last."""
+    pieces: list[bytes] = []
+    size = 0
+    for chunk in chunks:
+        if size >= _BLOCK:
+            yield pieces, False
+            pieces, size = [], 0
+        pieces.append(chunk)
+        size += len(chunk)
+    if pieces:
+        yield pieces, True
 
 
 def _parse(

@@ -97,7 +97,7 @@ class Heads:
 
     def __init__(self, contract: Contract, grammar: Grammar) -> None:
         self._contract = contract
-        self._grammar = grammar
+        self.grammar = grammar
         self._last: tuple[bytes, Head] | None = None
 
     def of(self, content: Content) -> Head:
@@ -107,7 +107,7 @@ class Heads:
             same = next(content.blocks(len(text)), b"") == text
             if same and _has_rows(content, head.offset):
                 return head
-        head = read_head(self._contract, self._grammar, content)
+        head = read_head(self._contract, self.grammar, content)
         text = next(content.blocks(head.offset), b"") if head.offset else b""
         # After a CR, another file may have the LF that belongs to it.
         if text.endswith(b"\n"):

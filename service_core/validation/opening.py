@@ -58,6 +58,16 @@ class Opened:
     def __iter__(self) -> Iterator[bytes]:
         return self._chunks
 
+    def begin(self, size: int) -> bytes:
+        """Its first bytes: so many at least, where there are."""
+        chunks, held = [], 0
+        for chunk in self:
+            chunks.append(chunk)
+            held += len(chunk)
+            if held >= size:
+                break
+        return b"".join(chunks)
+
     @property
     def whole(self) -> bool:
         """Whether all of it has been read."""
@@ -98,18 +108,19 @@ class Opened:
         self._content_hash = digest.hexdigest()
 
 
-def keep(contract: Contract, opened: Opened, scratch: Path) -> Content:
+def keep(contract: Contract, opened: Opened, scratch: Path, *, begin: bytes = b"") -> Content:
     """Read a file whole, so that it can be gone through again.
 
     Args:
         scratch: A folder; a large file's content goes to a file in it named by its id.
+        begin: What has been read of it already.
 
     Raises:
         FileRefused: the file does not go on.
     """
     writer = ContentWriter(scratch / f"{opened.source_object.id}.content")
     try:
-        for chunk in opened:
+        for chunk in chain((begin,), opened):
             writer.write(chunk)
         content = writer.finish()
     except BaseException:

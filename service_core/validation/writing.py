@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
+
 from service_core.canonical import MALFORMED_SCHEMA, canonical_schema
 from service_core.contract.model import Contract
 from service_core.layout import Zone, malformed_key, validated_part_key
@@ -49,10 +51,7 @@ class Writing:
         self.delimited = DelimitedReader(contract, grammar, self.rows.add, self._take_malformed)
 
     def _take_malformed(self, object_id: str, rows: list[MalformedRow]) -> None:
-        tally = self.tallies[object_id]
-        for _, line, code, column, message, raw in rows:
-            tally.add(code, message, line=line, column=column, raw=raw)
-        self.malformed.add(malformed_table(MALFORMED_SCHEMA, object_id, rows))
+        self.malformed.add(tallied(self.tallies[object_id], object_id, rows))
 
     def finish(self) -> tuple[tuple[StagedFile, ...], StagedFile | None]:
         """Ship everything; returns the parts, and the malformed rows if there are any."""
@@ -64,3 +63,10 @@ class Writing:
         """Close what is open; nothing more is shipped."""
         self.rows.abandon()
         self.malformed.abandon()
+
+
+def tallied(tally: Tally, object_id: str, rows: list[MalformedRow]) -> pa.Table:
+    """Rows of a file without shape as a table, once they have been counted."""
+    for _, line, code, column, message, raw in rows:
+        tally.add(code, message, line=line, column=column, raw=raw)
+    return malformed_table(MALFORMED_SCHEMA, object_id, rows)

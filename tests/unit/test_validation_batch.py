@@ -144,6 +144,57 @@ def test_large_files_are_written_once_as_parts_of_their_own_among_the_shared_one
     assert record.files[1].content_hash == hashlib.sha256(bodies["large"]).hexdigest()
 
 
+def test_a_large_delimited_file_is_judged_as_a_small_one_is(
+    land: Callable[..., Landed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows are read as they arrive, where a small one's text is kept."""
+    rows = b"".join(b'%d,"x\n%d",%s\n' % (n, n, b"\xc3\xa9" * (n % 7)) for n in range(60))
+    bodies = {
+        "good": HEADER + rows,
+        "bare": HEADER + rows + b"last,row,bare",
+        "wrong": HEADER + rows + b"too,short\n" + rows + b'a"b,c,d\n1,2,3,4\n' + rows,
+        "unclosed": HEADER + rows + b'"never closed,1,2\n' + rows,
+        "reversed": b"c,b,a\r\n" + rows.replace(b"\n", b"\r\n"),
+        "headless": rows,
+        "twice_named": b"a,a,c\n" + rows,
+        "late_rows": HEADER + b"\n" * 900 + rows,
+        "no_rows": HEADER + b"\n" * 900,
+        "no_text": HEADER + rows + b"\xff",
+        "nul": HEADER + rows + b"\0",
+        "long_head": b'a,b,c,"' + b"x" * 900 + b'"\n' + rows.replace(b"\n", b",\n"),
+        "again": HEADER + rows,
+    }
+    landed = land(refusing_duplicates())
+    objects = [
+        landed.put(f"{number}-{name}.csv", body)
+        for number, (name, body) in enumerate(bodies.items())
+    ]
+
+    def outcome() -> Any:
+        record = landed.validate(*objects)
+        files = [file.model_dump() for file in record.files]
+        for file in files:
+            # Quotes are looked at before widths, block by block.
+            file["findings"] = sorted(file["findings"], key=lambda f: f["code"])
+        malformed = landed.malformed(record)
+        by_place = sorted(malformed, key=lambda r: (r["_source_object_id"], r["_source_row"]))
+        return files, landed.rows(record), by_place
+
+    small = outcome()
+    assert len({tuple(codes(f)) for f in landed.validate(*objects).files}) >= 8
+    monkeypatch.setattr(preparing, "_SMALL_BYTES", 0)
+    monkeypatch.setattr(preparing, "_LARGE_BYTES", 300)
+    monkeypatch.setattr("service_core.s3_store._SMALL_BYTES", 0)
+    monkeypatch.setattr("service_core.s3_store._CHUNK_BYTES", 70)
+    monkeypatch.setattr("service_core.validation.csv_rows._BLOCK", 500)
+    monkeypatch.setattr("service_core.validation.parts._IN_MEMORY", 2_000)
+    read_at_once, held = [], preparing._held
+    monkeypatch.setattr(preparing, "_held", lambda *a: read_at_once.append(a) or held(*a))
+    assert outcome() == small
+    # All but those of which the first bytes do not say enough.
+    assert len(read_at_once) >= 6
+
+
 def test_malformed_rows_are_one_file_however_many_there_are(
     land: Callable[..., Landed], monkeypatch: pytest.MonkeyPatch
 ) -> None:

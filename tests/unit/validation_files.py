@@ -85,6 +85,10 @@ def contract(
     )
 
 
+#: Of a file's text, as it comes from the store.
+_CHUNK = 1_000
+
+
 def read_delimited(
     agreed: Contract, *bodies: bytes
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[int]]:
@@ -100,7 +104,8 @@ def read_delimited(
     counts = []
     for number, body in enumerate(bodies):
         content = Content(len(body), data=body)
-        counts.append(reader.read(str(number), content, read_head(agreed, grammar, content)))
+        head = read_head(agreed, grammar, content)
+        counts.append(reader.read(str(number), content.blocks(_CHUNK, offset=head.offset), head))
     reader.flush()
     return (
         [row for table in rows for row in table.to_pylist()],
