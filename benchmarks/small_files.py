@@ -61,11 +61,12 @@ def cost_of_path(paths: list[Path], **landing: Any) -> Cost:
             if left == 0:
                 meter.start()
 
-        report = ingest_files(session, contract, paths, progress=Progress(landed=landed))
-        cost = meter.read()
+        costs: list[Cost] = []
+        told = Progress(landed=landed, judged=lambda _: costs.append(meter.read()))
+        report = ingest_files(session, contract, paths, progress=told)
     if not report.all_published or len(report.files) != len(paths):
         raise SystemExit(f"Not every file was published: {report.to_json()[:2000]}")
-    return cost
+    return costs[-1]
 
 
 def main() -> None:

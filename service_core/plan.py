@@ -30,7 +30,7 @@ VALIDATION_BYTES_PER_SECOND = {
     FileFormat.PARQUET: 60_000_000,
 }
 #: What a source object costs beside its bytes: opening it, and its way through the ledger.
-SECONDS_PER_FILE = 0.008
+SECONDS_PER_FILE = 0.0055
 #: The commit.
 PUBLICATION_SECONDS = 0.2
 
