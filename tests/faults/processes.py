@@ -7,6 +7,7 @@ that two of its runs in two threads may lock each other out for ever.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -14,6 +15,8 @@ import resource
 import subprocess
 import sys
 from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +45,8 @@ def at_once(
         more_memory: The bytes that each may take beyond those that it starts with.
 
     Returns:
-        Of each, `success`, the steps `retried`, and what a failed one `said`; a process that died
-        has no success.
+        Of each, in their order, `success`, the steps `retried`, and what a failed one `said`; a
+        process that died has no success, but its `exit_code` and how the log of all of them ended.
     """
     asked = [{"partition": r.partition_key, "tags": dict(r.tags)} for r in requests]
     limits = {"file_bytes": file_bytes, "more_memory": more_memory}
@@ -53,14 +56,16 @@ def at_once(
         capture_output=True,
         text=True,
         timeout=within,
-        check=False,
+        check=True,
     )
-    answers = [line for line in done.stdout.splitlines() if line.startswith('{"success"')]
-    died = {"success": False, "retried": [], "said": "", "died": done.stderr[-3_000:]}
-    return [*map(json.loads, answers), *[died] * (len(requests) - len(answers))]
+    answers: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+    log_end = {"log_end": done.stderr[-3_000:]}
+    return [answer | log_end if "exit_code" in answer else answer for answer in answers]
 
 
-def _run(asked: dict[str, Any], limits: dict[str, int | None], start: Any) -> None:
+def _run(
+    asked: dict[str, Any], limits: dict[str, int | None], start: Any, answer: Connection
+) -> None:
     orders = load_contract(_ROOT / "contracts" / "orders.yaml")
     with private_instance() as instance, quick_waits():
         session = Session([orders], Settings.from_environment(os.environ), instance)
@@ -72,8 +77,7 @@ def _run(asked: dict[str, Any], limits: dict[str, int | None], start: Any) -> No
         result = session.execute("orders", request)
         retried = sorted({e.step_key for e in result.all_events if e.is_step_up_for_retry})
         said = [_said(e) for e in result.all_events if e.is_step_failure]
-    line = json.dumps({"success": result.success, "retried": retried, "said": " ".join(said)})
-    os.write(1, f"{line}\n".encode())
+    answer.send({"success": result.success, "retried": retried, "said": " ".join(said)})
 
 
 def _limit(file_bytes: int | None, more_memory: int | None) -> None:
@@ -95,11 +99,26 @@ def main() -> None:
     asked, limits = json.loads(sys.argv[1]), json.loads(sys.argv[2])
     forking = multiprocessing.get_context("fork")
     start = forking.Barrier(len(asked))
-    workers = [forking.Process(target=_run, args=(one, limits, start)) for one in asked]
+    # A pipe for each: on a shared one, an answer may arrive in the middle of another's log line.
+    answers, sides = zip(*(forking.Pipe(duplex=False) for _ in asked), strict=True)
+    workers = [
+        forking.Process(target=_run, args=(one, limits, start, side))
+        for one, side in zip(asked, sides, strict=True)
+    ]
     for worker in workers:
         worker.start()
-    for worker in workers:
-        worker.join()
+    for side in sides:
+        side.close()
+    told = [_told(worker, answer) for worker, answer in zip(workers, answers, strict=True)]
+    print(f"\n{json.dumps(told)}")
+
+
+def _told(worker: ForkProcess, answer: Connection) -> dict[str, Any]:
+    told: dict[str, Any] = {"success": False, "retried": [], "said": ""}
+    with contextlib.suppress(EOFError):
+        told = answer.recv()
+    worker.join()
+    return told if worker.exitcode == 0 else told | {"exit_code": worker.exitcode}
 
 
 if __name__ == "__main__":
