@@ -62,14 +62,16 @@ class Session:
 
     def tick_named(self, name: str) -> Tick:
         """Evaluate any sensor once; its cursor is kept for the next time."""
+        sensor = self.definitions.get_repository_def().get_sensor_def(name)
+        there = self.definitions.resources or {}
         with dg.build_sensor_context(
             instance=self.instance,
             cursor=self._cursors.get(name),
             definitions=self.definitions,
             sensor_name=name,
-            resources=self.definitions.resources,
+            resources={key: there[key] for key in sensor.required_resource_keys},
         ) as context:
-            data = self.definitions.get_repository_def().get_sensor_def(name).evaluate_tick(context)
+            data = sensor.evaluate_tick(context)
         self._cursors[name] = data.cursor
         return Tick(tuple(data.run_requests or ()), data.skip_message or "")
 

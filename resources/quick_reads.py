@@ -72,13 +72,8 @@ def _is_plain(key: str) -> bool:
 
 
 def _exactly(source_object: SourceObject) -> Any:
-    """As `service_core.s3_store` asks for it."""
-    exactly = {}
-    if source_object.version_id is not None:
-        exactly["version"] = source_object.version_id
-    if source_object.version_id in (None, "null"):
-        exactly["if_match"] = f'"{source_object.etag}"'
-    return exactly
+    asked = {"version": source_object.version_id, "if_match": source_object.if_match}
+    return {name: value for name, value in asked.items() if value is not None}
 
 
 def _store_of(client: Any, settings: Settings, bucket: str) -> S3Store:

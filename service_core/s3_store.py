@@ -287,9 +287,8 @@ def _exactly(source_object: SourceObject) -> dict[str, Any]:
     exactly: dict[str, Any] = {"Bucket": source_object.bucket, "Key": source_object.key}
     if source_object.version_id is not None:
         exactly["VersionId"] = source_object.version_id
-    if source_object.version_id in (None, "null"):
-        # Without versions, only the ETag tells whether it is still what was listed.
-        exactly["IfMatch"] = f'"{source_object.etag}"'
+    if source_object.if_match is not None:
+        exactly["IfMatch"] = source_object.if_match
     return exactly
 
 

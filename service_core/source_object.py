@@ -74,6 +74,13 @@ class SourceObject(BaseModel):
         return f"s3://{self.bucket}/{self.key}"
 
     @property
+    def if_match(self) -> str | None:
+        """The ETag, in quotes, which has to stand still when the object is read; None where its
+        version id says which bytes are meant. Without versions, nothing but the ETag tells whether
+        it is still what was listed."""
+        return f'"{self.etag}"' if self.version_id in (None, "null") else None
+
+    @property
     def order(self) -> tuple[datetime, int]:
         """Sorts the versions of one key, oldest first."""
         return (self.last_modified, self.sequence)

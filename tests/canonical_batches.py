@@ -51,6 +51,11 @@ NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 Row = Mapping[str, str | None]
 
 
+def shape(schema: pa.Schema) -> list[tuple[str, pa.DataType]]:
+    """Names and types, without what a file says of nulls."""
+    return list(zip(schema.names, schema.types, strict=True))
+
+
 def column(name: str, logical: LogicalType, **changes: Any) -> Column:
     """A column of the file's own name."""
     return replace(Column(name=name, type=ColumnType(logical), source=name), **changes)

@@ -26,6 +26,7 @@ from service_core.canonical import (
 )
 from service_core.contract.model import Contract
 from service_core.dictionaries import worth_a_dictionary
+from service_core.full_columns import full_columns, requiring
 from service_core.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -143,6 +144,7 @@ class PartWriter:
         self._path_of = path_of
         self._measured: Any = True if measured is None else list(measured)
         self._written = schema
+        self._full = frozenset(schema.names)
         self._writer: Any = None
         self._owners: set[str] = set()
         self._parts: list[Part] = []
@@ -153,11 +155,14 @@ class PartWriter:
 
         if not table.num_rows:
             return
-        path = self._path_of(len(self._parts))
         # A writer gives up a dictionary that changes within a row group.
         table = table.unify_dictionaries()
+        if lost := self._full - full_columns(table):
+            self._full -= lost
+            self._close()
+        path = self._path_of(len(self._parts))
         if self._writer is None:
-            self._written = _encoded_alike(self._schema, table.schema)
+            self._written = requiring(_encoded_alike(self._schema, table.schema), self._full)
             dictionaries = worth_a_dictionary(table)
             self._writer = pq.ParquetWriter(
                 path,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from service_core.drift import Drift
@@ -28,3 +30,14 @@ class HeldRows:
         """Free memory and scratch."""
         self.rows.discard()
         self.malformed.discard()
+
+
+@contextmanager
+def holding(scratch: Path, object_id: str) -> Iterator[HeldRows]:
+    """Rows to be held while a file is read; discarded where reading fails."""
+    held = HeldRows(scratch, object_id)
+    try:
+        yield held
+    except BaseException:
+        held.discard()
+        raise

@@ -22,7 +22,7 @@ from service_core.reasons import ReasonCode
 from service_core.validation.arrays import Numbers, repeated, whole_numbers
 from service_core.validation.columns import refusals
 from service_core.validation.content import Content
-from service_core.validation.held_rows import HeldRows
+from service_core.validation.held_rows import HeldRows, holding
 from service_core.validation.json_alike import Alike, AlikeReader
 from service_core.validation.json_documents import array_elements, line_blocks
 from service_core.validation.json_places import Lines
@@ -81,14 +81,10 @@ def _held(
     scratch: Path,
     read: Callable[[_Reader], int],
 ) -> HeldRows:
-    held = HeldRows(scratch, object_id)
-    try:
+    with holding(scratch, object_id) as held:
         reader = _Reader(contract, object_id, tally, held)
         held.rows_read = read(reader)
         reader.conclude()
-    except BaseException:
-        held.discard()
-        raise
     return held
 
 

@@ -25,7 +25,7 @@ from service_core.reasons import ReasonCode
 from service_core.validation.arrays import repeated, whole_numbers
 from service_core.validation.columns import REFUSING, Layout, layout_by_name, refusals
 from service_core.validation.content import Content
-from service_core.validation.held_rows import HeldRows
+from service_core.validation.held_rows import HeldRows, holding
 from service_core.validation.json_shape import Shape
 from service_core.validation.json_values import Number, encode_json
 from service_core.validation.parts import malformed_table
@@ -46,12 +46,8 @@ def read_parquet(
         FileRefused: MALFORMED_FILE or ENCODING where it cannot be read; EMPTY; HEADER_DUPLICATE;
             drift by policy.
     """
-    held = HeldRows(scratch, object_id)
-    try:
+    with holding(scratch, object_id) as held:
         _read(contract, object_id, content, tally, held)
-    except BaseException:
-        held.discard()
-        raise
     return held
 
 

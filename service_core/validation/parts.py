@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from service_core.canonical import SOURCE_OBJECT_ID
 from service_core.dictionaries import worth_a_dictionary
+from service_core.full_columns import full_columns, requiring
 from service_core.validation.record import StagedFile
 
 ROW_GROUP_ROWS = 245_760
@@ -47,6 +48,9 @@ class PartWriter:
         self._limit = part_bytes
         place = schema.get_field_index(SOURCE_OBJECT_ID)
         self._schema = schema.set(place, schema.field(place).with_type(_DICTIONARY))
+        self._written = self._schema
+        #: None where a null that comes late cannot begin another part.
+        self._full = frozenset(schema.names) if part_bytes is not None else frozenset()
         self._path_of = path_of
         self._ship = ship
         self._waiting: list[pa.Table] = []
@@ -102,9 +106,13 @@ class PartWriter:
         # A writer gives up a dictionary that changes within a row group.
         waiting = pa.concat_tables(self._waiting).unify_dictionaries()
         table, rest = waiting.slice(0, rows), waiting.slice(rows)
+        if lost := self._full - full_columns(table):
+            self._full -= lost
+            self._close()
         if self._writer is None:
+            self._written = requiring(self._schema, self._full)
             self._writer = self._opened(table)
-        self._writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+        self._writer.write_table(table.cast(self._written), row_group_size=ROW_GROUP_ROWS)
         self._part_rows += rows
         self._part_bytes += table.nbytes
         self._waiting = [rest] if rest.num_rows else []
@@ -123,7 +131,7 @@ class PartWriter:
         texts = first.drop_columns(whole).slice(0, ROW_GROUP_ROWS)
         return pq.ParquetWriter(
             self._path_of(len(self._parts)),
-            self._schema,
+            self._written,
             compression="zstd",
             # Nobody asks for the least and greatest of text that just arrived.
             write_statistics=False,

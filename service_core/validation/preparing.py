@@ -21,12 +21,13 @@ from service_core.source_object import SourceObject
 from service_core.validation.content import Content
 from service_core.validation.csv_rows import DelimitedReader, MalformedRow
 from service_core.validation.header import Head, Heads
-from service_core.validation.held_rows import HeldRows
+from service_core.validation.held_rows import HeldRows, holding
 from service_core.validation.json_rows import read_json_array, read_json_lines
 from service_core.validation.landing import judge_landing
 from service_core.validation.opening import Opened, keep
 from service_core.validation.parquet_rows import read_parquet
 from service_core.validation.record import FileValidation
+from service_core.validation.records import Grammar
 from service_core.validation.refusal import FileRefused, Tally, refuse
 from service_core.validation.writing import Writing, tallied
 
@@ -184,14 +185,13 @@ def _read(contract: Contract, opened: Opened, scratch: Path, heads: Heads) -> Re
 def _read_delimited(contract: Contract, opened: Opened, scratch: Path, heads: Heads) -> Ready:
     """Judge a delimited file's head. A large one's rows are read at once, and held back; a small
     one's text is, to be read with the rows of its neighbours."""
-    tally, begin = Tally(contract), opened.begin(_LARGE_BYTES)
+    begin = opened.begin(_LARGE_BYTES)
     if not opened.whole and (head := _head_in(begin, heads)) is not None:
-        return _ReadyHeld(
-            opened, tally, _held(contract, opened, begin, head, tally, scratch, heads)
-        )
+        rows = chain((begin[head.offset :],), opened)
+        return _held(contract, opened, rows, head, scratch, heads.grammar)
     content = keep(contract, opened, scratch, begin=begin)
     try:
-        return _ReadyDelimited(opened, content, tally, heads.of(content))
+        return _ReadyDelimited(opened, content, Tally(contract), heads.of(content))
     except BaseException:
         content.discard()
         raise
@@ -209,27 +209,22 @@ def _head_in(begin: bytes, heads: Heads) -> Head | None:
 def _held(
     contract: Contract,
     opened: Opened,
-    begin: bytes,
+    rows: Iterable[bytes],
     head: Head,
-    tally: Tally,
     scratch: Path,
-    heads: Heads,
-) -> HeldRows:
-    object_id = opened.source_object.id
-    held = HeldRows(scratch, object_id)
+    grammar: Grammar,
+) -> _ReadyHeld:
+    tally, object_id = Tally(contract), opened.source_object.id
+    with holding(scratch, object_id) as held:
 
-    def take_malformed(object_id: str, rows: list[MalformedRow]) -> None:
-        held.malformed.add(tallied(tally, object_id, rows))
+        def take_malformed(owner: str, malformed: list[MalformedRow]) -> None:
+            held.malformed.add(tallied(tally, owner, malformed))
 
-    reader = DelimitedReader(contract, heads.grammar, held.rows.add, take_malformed)
-    try:
-        held.rows_read = reader.read(object_id, chain((begin[head.offset :],), opened), head)
+        reader = DelimitedReader(contract, grammar, held.rows.add, take_malformed)
+        held.rows_read = reader.read(object_id, rows, head)
         reader.flush()
-    except BaseException:
-        held.discard()
-        raise
-    held.drift = head.drift
-    return held
+        held.drift = head.drift
+    return _ReadyHeld(opened, tally, held)
 
 
 def _place_of(error: Exception) -> str:

@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from service_core.canonical import canonical_schema
+from service_core.full_columns import full_columns
 from service_core.validation import parts
 from service_core.validation.parts import PartWriter
-from tests.canonical_batches import canonical, landed, orders, row
+from tests.canonical_batches import canonical, landed, orders, row, shape
 
 OBJECTS = [landed(f"{n}.csv") for n in range(3)]
 
@@ -83,8 +84,42 @@ def test_objects_ids_are_stored_once_and_read_as_text(
         for table in (first, second)
     ]
     (file,) = written(plain, *encoded)
-    assert file.schema_arrow == canonical_schema(orders())
+    assert shape(file.schema_arrow) == shape(canonical_schema(orders()))
     ids = file.metadata.row_group(0).column(place)
     assert ids.has_dictionary_page
     assert ids.total_uncompressed_size < 50 * 64
     assert file.read().to_pylist() == pa.concat_tables([plain, first, second]).to_pylist()
+
+
+def test_a_column_is_required_until_a_null_comes_and_then_never_again(
+    written: Callable[..., list[pq.ParquetFile]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "ROW_GROUP_ROWS", 20)
+    full = rows(20)
+    tables = [full, full, _without_currency(full), full, _without_currency(full)]
+
+    files = written(*tables)
+
+    assert [("currency" in _required(f), groups(f)) for f in files] == [
+        (True, [20, 20]),
+        (False, [20, 20, 20]),
+    ]
+    assert {"_source_row", "_source_object_id"} < _required(files[1])
+    read = [file.read().to_pylist() for file in files]
+    assert [line for part in read for line in part] == pa.concat_tables(tables).to_pylist()
+
+
+def test_a_null_in_a_dictionary_is_a_null() -> None:
+    indices = pa.array([0, 1], pa.int32())
+    pointing = pa.DictionaryArray.from_arrays(indices, pa.array(["a", None]))
+    meant = pa.DictionaryArray.from_arrays(indices, pa.array(["a", "b"]))
+    assert full_columns(pa.table({"pointing": pointing, "meant": meant})) == {"meant"}
+
+
+def _without_currency(table: pa.Table) -> pa.Table:
+    place = table.column_names.index("currency")
+    return table.set_column(place, "currency", pa.nulls(table.num_rows, pa.string()))
+
+
+def _required(file: pq.ParquetFile) -> set[str]:
+    return {field.name for field in file.schema_arrow if not field.nullable}
