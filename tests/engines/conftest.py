@@ -19,7 +19,7 @@ from tests.engines.bench import Bench
 # Each example judges a batch by every engine, which takes about a second.
 _QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]
 settings.register_profile(
-    "engines", max_examples=10, deadline=None, derandomize=True, suppress_health_check=_QUIET,
+    "engines", max_examples=6, deadline=None, derandomize=True, suppress_health_check=_QUIET,
     database=None,
 )  # fmt: skip
 #: `ENGINES_EXAMPLES=500 pytest tests/engines` looks further, at other examples each time.

@@ -31,7 +31,10 @@ TICK = Path(__file__).parents[2] / "benchmarks" / "sensor_tick.py"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("layout", "objects"), [("days", 1_000_000), ("one_day_random", 15_000)])
+@pytest.mark.parametrize(
+    ("layout", "objects"),
+    [("days", 1_000_000), pytest.param("one_day_random", 15_000, marks=pytest.mark.soak)],
+)
 def test_a_tick_costs_no_more_than_what_is_new_however_much_lies_in_the_bucket(
     layout: str, objects: int
 ) -> None:

@@ -67,7 +67,7 @@ def test_ingest_says_what_became_of_every_file_and_exports_it(tmp_path: Path) ->
     assert verdict["rows_read"] == 14
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_two_files_of_one_name_are_two_files_and_all_published_is_exit_0(tmp_path: Path) -> None:
     paths = []
     for folder, numbers in (("a", [1, 2]), ("b", [3])):

@@ -230,7 +230,7 @@ def test_work_that_was_reported_before_is_done_again_for_whoever_asks_again(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("signal_name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("signal_name", ["SIGINT", pytest.param("SIGTERM", marks=pytest.mark.soak)])
 def test_cancelling_the_run_stops_the_job_run_and_nothing_is_started_after_it(
     job: Job, signal_name: str
 ) -> None:
@@ -263,7 +263,7 @@ def test_an_interrupted_worker_that_nobody_follows_stops_the_job_run(job: Job) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("end", ["SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize("end", [pytest.param("SIGTERM", marks=pytest.mark.soak), "SIGKILL"])
 def test_a_worker_that_is_taken_away_leaves_the_job_run_to_the_next_one(
     job: Job, instance: dg.DagsterInstance, end: str
 ) -> None:

@@ -56,7 +56,7 @@ def land_history(replays: ReplayLake, partitions: list[str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("partitions", [1, 3])
+@pytest.mark.parametrize("partitions", [1, pytest.param(3, marks=pytest.mark.soak)])
 def test_a_backfill_gives_what_replaying_every_file_of_its_partitions_gives(
     make_lake: Callable[..., Lake], orders_contract: Contract, replays: ReplayLake, partitions: int
 ) -> None:

@@ -117,6 +117,7 @@ def test_what_a_later_batch_has_replaced_does_not_come_back(undoing: Undoing) ->
     assert undoing.lake.published_ids() == ids([1, 2])
 
 
+@pytest.mark.soak
 def test_undoing_a_chain_from_its_end_gives_the_same(undoing: Undoing) -> None:
     first = undoing.publish("orders_1.csv", orders([1, 2]))
     second = undoing.publish("orders_1.csv", orders([3]))
@@ -131,7 +132,7 @@ def test_undoing_a_chain_from_its_end_gives_the_same(undoing: Undoing) -> None:
     assert states == {State.ROLLED_BACK}
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_replay_of_several_batches_and_partitions_is_undone_in_one_snapshot(
     undoing: Undoing,
 ) -> None:
@@ -222,7 +223,7 @@ def test_a_table_of_text_is_rolled_back_alike(
     assert undoing.entries()["orders_1.csv"].state is State.ROLLED_BACK
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_what_a_later_batch_has_put_in_quarantine_stays_there(
     undoing: Undoing, make_lake: Callable[..., Lake], orders_contract: Contract
 ) -> None:

@@ -27,7 +27,7 @@ def path(kills: Campaign) -> Rehearsed:
     return kills.rehearse(kills.scenarios["path"])
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_path_killed_at_any_kind_of_boundary_ends_as_if_it_had_not_been(
     kills: Campaign, path: Rehearsed
 ) -> None:
