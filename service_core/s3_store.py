@@ -223,14 +223,24 @@ class S3ObjectStore:
 
         Raises:
             ValueError: the zone is raw, from which nothing is ever removed.
+            ClientError: S3 left some of them where they are; it says so object by object, in an
+                answer that is otherwise a success.
         """
         if zone is Zone.RAW:
             raise ValueError("Nothing is ever removed from the raw bucket.")
         for batch in _batched(keys, _PAGE):
-            self._s3.delete_objects(
+            answer = self._s3.delete_objects(
                 Bucket=self.bucket(zone),
                 Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True},
             )
+            if left := answer.get("Errors"):
+                first = left[0]
+                message = (
+                    f"{first.get('Message', '')} ({len(left)} of {len(batch)} objects are left "
+                    f"where they are, s3://{self.bucket(zone)}/{first['Key']} for one)"
+                )
+                error = {"Code": first.get("Code", ""), "Message": message}
+                raise self._s3.exceptions.ClientError({"Error": error}, "DeleteObjects")
 
     def _get(self, **what: Any) -> Any:
         try:

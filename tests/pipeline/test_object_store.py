@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -272,6 +274,23 @@ def test_what_nothing_names_is_removed_but_never_from_raw(
     with pytest.raises(ValueError, match="Nothing is ever removed from the raw bucket"):
         object_store.remove(Zone.RAW, ["k"])
     assert [o.key for o in object_store.list_versions("").objects] == ["k"]
+
+
+def test_what_s3_does_not_let_go_is_said(
+    object_store: S3ObjectStore, settings: Settings, s3: Any
+) -> None:
+    bucket = settings.bucket(Zone.CURATED)
+    for key in ("held/1", "held/2", "free"):
+        object_store.write(Zone.CURATED, key, b"x")
+    held = {"Effect": "Deny", "Principal": "*", "Action": "s3:DeleteObject",
+            "Resource": f"arn:aws:s3:::{bucket}/held/*"}  # fmt: skip
+    s3.put_bucket_policy(
+        Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [held]})
+    )
+    with pytest.raises(ClientError, match=rf"AccessDenied.*2 of 3 objects.*s3://{bucket}/held/1"):
+        object_store.remove(Zone.CURATED, ["held/1", "free", "held/2"])
+    assert list(object_store.keys(Zone.CURATED, "")) == ["held/1", "held/2"]
+    s3.delete_bucket_policy(Bucket=bucket)
 
 
 @pytest.mark.parametrize("uri", ["", "s3://", "s3://bucket", "s3://bucket/", "/tmp/x", "s3:///k"])
