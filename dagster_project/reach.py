@@ -4,6 +4,8 @@ that the environment names.
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -18,6 +20,7 @@ from service_core.ledger import Entry
 from service_core.manifest import Manifest
 from service_core.ports import Ledger, ObjectStore
 from service_core.settings import Settings, SettingsError
+from service_core.telemetry import configure_logging
 
 BAD_USAGE = 2
 SYSTEM_FAILED = 1
@@ -119,6 +122,20 @@ def is_id(thing: str) -> bool:
     return _HEXADECIMAL_ID.match(thing) is not None
 
 
+def quiet() -> None:
+    """Leave the terminal to the command's own output: the logs are for those who run a platform."""
+    logging.disable(logging.ERROR)
+    configure_logging(io.StringIO())
+
+
+def settings_here() -> Settings:
+    """What the environment says; ends the command where that cannot be used."""
+    try:
+        return Settings.from_environment(os.environ)
+    except SettingsError as problem:
+        fail(str(problem))
+
+
 def reach() -> Reach:
     """The platform; ends the command where its contracts or settings cannot be used."""
     from dagster_project.up import running_platform
@@ -127,10 +144,10 @@ def reach() -> Reach:
 
     if (running := running_platform()) is not None:
         os.environ.update(running.environment)
+    settings = settings_here()
     try:
-        settings = Settings.from_environment(os.environ)
         contracts = {c.dataset: c for c in load_contracts(settings.contracts)}
-    except (SettingsError, ContractError) as problem:
+    except ContractError as problem:
         fail(str(problem))
     return Reach(
         settings,

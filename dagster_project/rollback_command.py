@@ -58,7 +58,8 @@ def rollback(
     """
     if (batch_id is None) == (replay_id is None):
         fail("Name what is to be undone: either --batch or --replay.")
-    from resources.catalog import CatalogResource, PublicationConflictError
+    from resources.catalog import CatalogResource
+    from resources.table_patience import PublicationConflictError
     from resources.telemetry import EventsResource
     from service_core.rollback import roll_back
     from service_core.run import Run

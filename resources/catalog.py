@@ -8,29 +8,19 @@ against the very state that was looked at.
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from datetime import datetime
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Self
 
 from pydantic import PrivateAttr
 
+from resources.published_tables import PublishedTables
 from resources.settings import SettingsResource
-from resources.table_name import TableSchemaError, table_name
-from resources.table_snapshots import (
-    SUMMARY_ROWS_ADDED,
-    SUMMARY_ROWS_REMOVED,
-    committed,
-    history,
-    is_rolled_back,
-    rollback_summary,
-    summary,
-)
+from resources.table_name import TableSchemaError
+from resources.table_patience import NotSettledError, Patience, settle
+from resources.table_snapshots import committed, history, is_rolled_back, rollback_summary
 from service_core.contract.model import Contract
 from service_core.layout import Zone
-from service_core.platform_columns import PARTITION, SOURCE_KEY, SOURCE_OBJECT_ID
 from service_core.ports import Publication, PublishedFiles, Withheld
 from service_core.settings import Settings
 from service_core.undo import BatchRolledBackError, History, Memory, Share, Undone
@@ -40,50 +30,11 @@ from service_core.verdict import Verdict
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyiceberg.table import Table
-    from pyiceberg.table.snapshots import Snapshot
 
-    from resources.glue_tables import GlueTables
-    from resources.table_change import Hit, Workshop
-    from resources.table_io import TableFileIO
+    from resources.table_change import Workshop
 
-_T = TypeVar("_T")
-
-_FIRST_WAIT_SECONDS = 0.05
-_LONGEST_WAIT_SECONDS = 5.0
 #: The patience of a sensor's tick, beside the clients' own.
 _HURRIED_SECONDS = 5.0
-
-_TABLE_PROPERTIES: Mapping[str, str] = {
-    "format-version": "2",
-    # PyIceberg's own retry does not look whether the batch has been committed meanwhile: two
-    # stale writers of one batch would both succeed.
-    "commit.retry.num-retries": "0",
-    # Each commit adds a manifest, and nothing but another commit can put them together.
-    "commit.manifest-merge.enabled": "true",
-    "commit.manifest.min-count-to-merge": "20",
-    "write.parquet.compression-codec": "zstd",
-    "write.delete.mode": "copy-on-write",
-    "write.update.mode": "copy-on-write",
-    "write.merge.mode": "copy-on-write",
-    "write.metadata.delete-after-commit.enabled": "true",
-    "write.metadata.previous-versions-max": "100",
-    # Whole bounds, so that a file is passed over by its keys without being read.
-    f"write.metadata.metrics.column.{SOURCE_KEY}": "full",
-    f"write.metadata.metrics.column.{SOURCE_OBJECT_ID}": "full",
-    f"write.metadata.metrics.column.{PARTITION}": "full",
-    # A batch is found committed as long as its snapshot is kept.
-    "history.expire.max-snapshot-age-ms": str(30 * 24 * 60 * 60 * 1000),
-    "history.expire.min-snapshots-to-keep": "100",
-}
-
-
-class PublicationConflictError(Exception):
-    """Others kept committing to the table, or the catalog did not answer, until time was up.
-    Nothing is lost: publishing again takes up where this left off."""
-
-
-class _NotSettledError(Exception):
-    """This attempt came to nothing, or may have: look at the table again."""
 
 
 class IcebergCatalog:
@@ -100,26 +51,18 @@ class IcebergCatalog:
 
     def __init__(self, settings: Settings, *, patience: float = 300.0) -> None:
         self._settings = settings
-        self._patience = patience
-        self._glue: GlueTables | None = None
+        self._patience = Patience(patience)
+        self._tables = PublishedTables(settings, self._patience)
 
     # --- Reading ---------------------------------------------------------------------------------
 
     def table_name(self, contract: Contract) -> str:
         """`database.table` of a data set."""
-        return ".".join(self._identifier(contract))
+        return self._tables.name(contract)
 
     def table(self, contract: Contract) -> Table | None:
         """The data set's table as it stands now, or None where nothing has been published."""
-        from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
-
-        def load() -> Table | None:
-            try:
-                return self._catalog().load_table(self._identifier(contract))
-            except (NoSuchTableError, NoSuchNamespaceError):
-                return None
-
-        return self._patiently(load)
+        return self._tables.find(contract)
 
     def current_snapshot(self, contract: Contract) -> int | None:
         """Id of the table's current snapshot, or None."""
@@ -251,7 +194,9 @@ class IcebergCatalog:
         """See `service_core.ports.Upkeep`."""
         from resources.table_references import references
 
-        return self._patiently(lambda: references(self._catalog(), self._settings.database))
+        return self._patience.until_answered(
+            lambda: references(self._tables.opened(), self._settings.database)
+        )
 
     # --- Publishing ------------------------------------------------------------------------------
 
@@ -266,18 +211,20 @@ class IcebergCatalog:
             PublicationConflictError: time was up.
         """
         from resources.table_change import Workshop
+        from resources.table_publishing import publish, published_before
 
+        name = self.table_name(contract)
         workshop: Workshop | None = None
-        deadline = time.monotonic() + self._patience
-        wait = _FIRST_WAIT_SECONDS
-        while True:
+
+        def attempt() -> Publication:
+            nonlocal workshop
             table = self.table(contract)
             if table is not None and is_rolled_back(table.metadata, verdict.batch_id):
                 raise BatchRolledBackError(
-                    f"Batch {verdict.batch_id} has been rolled back in {self.table_name(contract)}."
+                    f"Batch {verdict.batch_id} has been rolled back in {name}."
                 )
             if table is not None and (snapshot := committed(table.metadata, verdict.batch_id)):
-                return self._before(contract, table, snapshot, verdict)
+                return published_before(name, table, snapshot, verdict)
             decided = (
                 withheld
                 if isinstance(withheld, frozenset)
@@ -285,90 +232,18 @@ class IcebergCatalog:
             )
             if workshop is None:
                 workshop = Workshop(
-                    self._file_io(),
+                    self._tables.opened().io,
                     contract,
                     verdict,
                     self._settings.bucket(Zone.CURATED),
-                    self._location(contract),
+                    self._tables.folder(contract),
                 )
-            try:
-                return self._attempt(contract, table, verdict, decided, workshop)
-            except _NotSettledError as unsettled:
-                if time.monotonic() + wait > deadline:
-                    raise PublicationConflictError(
-                        f"Batch {verdict.batch_id} could not be committed to "
-                        f"{self.table_name(contract)} within {self._patience:g} s: "
-                        f"{unsettled.__cause__ or unsettled}. Publish it again."
-                    ) from unsettled
-                # Full jitter: publishers that met once must not meet again and again.
-                time.sleep(random.uniform(0, wait))
-                wait = min(wait * 2, _LONGEST_WAIT_SECONDS)
+            return publish(self._tables, table, contract, verdict, decided, workshop)
 
-    def _attempt(
-        self,
-        contract: Contract,
-        table: Table | None,
-        verdict: Verdict,
-        withheld: frozenset[str],
-        workshop: Workshop,
-    ) -> Publication:
-        """Commit against this reading of the table.
-
-        Raises:
-            _NotSettledError: somebody else came first, or there was no answer.
-        """
-        from resources.table_change import find_hits, removal
-        from resources.table_files import describe
-        from resources.table_schema import evolution, require_partitioned
-
-        out = removal(contract, verdict, withheld)
-        files = workshop.stage(withheld)
-        hits: list[Hit] = []
-        if table is not None:
-            staged = frozenset(file.uri for file in files)
-            hits, present = find_hits(table, out, verdict.partition, staged)
-            files = [file for file in files if file.uri not in present]
-        if not files and not hits:
-            workshop.discard(frozenset())
-            return self._nothing(contract, table, withheld)
-        if table is None:
-            table = self._create(contract)
-            if table.metadata.current_snapshot_id is not None:
-                # Another publisher created it too and has committed since: what was decided for a
-                # table without rows does not hold for one with them.
-                raise _NotSettledError("another batch was the first to publish into the table")
-        name = self.table_name(contract)
-        require_partitioned(name, table.schema(), table.spec())
-        left = [
-            w for hit in hits if not hit.entirely and (w := workshop.survivors(table, hit, out))
-        ]
-        rows_added = sum(file.rows for file in files)
-        rows_removed = sum(hit.rows for hit in hits)
-
-        transaction = table.transaction()
-        if change := evolution(name, table.schema(), contract):
-            with transaction.update_schema() as update:
-                change.apply(update)
-        snapshot = transaction.update_snapshot(
-            snapshot_properties=summary(verdict, withheld, rows_added, rows_removed)
-        )
-        producer = snapshot.overwrite() if hits else snapshot.merge_append()
-        for file in (*files, *left):
-            producer.append_data_file(describe(transaction.table_metadata, file, verdict.partition))
-        for hit in hits:
-            producer.delete_data_file(hit.task.file)
-        self._settle(lambda: (producer.commit(), transaction.commit_transaction()))
-        workshop.discard(frozenset(file.uri for file in (*files, *left)))
-        ids = {f.source_object.id for f in verdict.files}
-        return Publication(
-            snapshot_id=producer.snapshot_id,
-            committed=True,
-            rows_added=rows_added,
-            rows_removed=rows_removed,
-            superseded=tuple(sorted({i for hit in hits for i in hit.objects} - ids)),
-            table=name,
-            metadata_location=table.metadata_location,
-            withheld=tuple(sorted(withheld)),
+        return self._patience.until_settled(
+            attempt,
+            f"Batch {verdict.batch_id} could not be committed to {name}",
+            "Publish it again.",
         )
 
     # --- Undoing ---------------------------------------------------------------------------------
@@ -393,11 +268,10 @@ class IcebergCatalog:
         from resources.table_shares import RollbackWorkshop
         from resources.table_undoing import undo, undone_before, undone_by
 
-        workshop = RollbackWorkshop(self._location(contract))
+        workshop = RollbackWorkshop(self._tables.folder(contract))
         wanted, name = frozenset(batches), self.table_name(contract)
-        deadline = time.monotonic() + self._patience
-        wait = _FIRST_WAIT_SECONDS
-        while True:
+
+        def attempt() -> Undone:
             table = self.table(contract)
             past = History() if table is None else history(table.metadata)
             # Of those that are not there any more, the ledger has to know.
@@ -408,17 +282,12 @@ class IcebergCatalog:
             undone = undone_by(name, table, plan, now, wanted - now)
             if dry_run:
                 return undone
-            try:
-                said = rollback_summary(undone, run_id, replay_id)
-                return undo(table, plan, undone, workshop, said, self._settle)
-            except _NotSettledError as unsettled:
-                if time.monotonic() + wait > deadline:
-                    raise PublicationConflictError(
-                        f"The rollback could not be committed to {undone.table} within "
-                        f"{self._patience:g} s: {unsettled.__cause__ or unsettled}. Run it again."
-                    ) from unsettled
-                time.sleep(random.uniform(0, wait))
-                wait = min(wait * 2, _LONGEST_WAIT_SECONDS)
+            said = rollback_summary(undone, run_id, replay_id)
+            return undo(table, plan, undone, workshop, said, settle)
+
+        return self._patience.until_settled(
+            attempt, f"The rollback could not be committed to {name}", "Run it again."
+        )
 
     # --- Upkeep ----------------------------------------------------------------------------------
 
@@ -442,142 +311,14 @@ class IcebergCatalog:
 
         def wins(commit: Callable[[], object]) -> bool:
             try:
-                self._settle(commit)
-            except _NotSettledError:
+                settle(commit)
+            except NotSettledError:
                 return False
             return True
 
         return TableUpkeep(
             contract.dataset, lambda: self.table(contract), wins, retention, settled, now
         ).tend(dry_run=dry_run)
-
-    def _settle(self, commit: Callable[[], object]) -> None:
-        from botocore.exceptions import BotoCoreError, ClientError
-        from pyiceberg.exceptions import CommitFailedException, ValidationException
-
-        try:
-            commit()
-        except (CommitFailedException, ValidationException) as conflict:
-            raise _NotSettledError from conflict
-        except (BotoCoreError, ClientError) as error:
-            if not _passing(error):
-                raise
-            # The answer is lost, and the commit may stand: only the table knows.
-            raise _NotSettledError from error
-
-    def _before(
-        self,
-        contract: Contract,
-        table: Table,
-        snapshot: Snapshot,
-        verdict: Verdict,
-    ) -> Publication:
-        from resources.table_change import superseded_by
-
-        before: Mapping[str, str] = snapshot.summary or {}
-        return Publication(
-            snapshot_id=snapshot.snapshot_id,
-            committed=False,
-            rows_added=int(before.get(SUMMARY_ROWS_ADDED) or 0),
-            rows_removed=int(before.get(SUMMARY_ROWS_REMOVED) or 0),
-            superseded=superseded_by(table, snapshot, verdict),
-            table=self.table_name(contract),
-            metadata_location=table.metadata_location,
-        )
-
-    def _nothing(
-        self, contract: Contract, table: Table | None, withheld: frozenset[str]
-    ) -> Publication:
-        return Publication(
-            snapshot_id=None,
-            committed=False,
-            rows_added=0,
-            rows_removed=0,
-            superseded=(),
-            table=self.table_name(contract),
-            metadata_location=None if table is None else table.metadata_location,
-            withheld=tuple(sorted(withheld)),
-        )
-
-    # --- The catalog itself ----------------------------------------------------------------------
-
-    def _create(self, contract: Contract) -> Table:
-        from pyiceberg.exceptions import NamespaceAlreadyExistsError, TableAlreadyExistsError
-
-        from resources.table_schema import new_schema, new_spec
-
-        catalog, identifier = self._catalog(), self._identifier(contract)
-        schema = new_schema(contract)
-        properties = {
-            **_TABLE_PROPERTIES,
-            "schema.name-mapping.default": schema.name_mapping.model_dump_json(),
-            "lakegate.dataset": contract.dataset,
-        }
-        if contract.description:
-            properties["Description"] = contract.description
-
-        def create() -> None:
-            # Whoever else creates either at the same time creates the same.
-            with suppress(NamespaceAlreadyExistsError):
-                catalog.create_namespace(identifier[0])
-            with suppress(TableAlreadyExistsError):
-                catalog.create_table(
-                    identifier,
-                    schema,
-                    location=self._location(contract),
-                    partition_spec=new_spec(schema),
-                    properties=properties,
-                )
-
-        self._patiently(create)
-        return self._patiently(lambda: catalog.load_table(identifier))
-
-    def _identifier(self, contract: Contract) -> tuple[str, str]:
-        return (self._settings.database, table_name(contract))
-
-    def _location(self, contract: Contract) -> str:
-        bucket = self._settings.bucket(Zone.CURATED)
-        return f"s3://{bucket}/_tables/{self._identifier(contract)[1]}"
-
-    def _file_io(self) -> TableFileIO:
-        return self._catalog().io
-
-    def _catalog(self) -> GlueTables:
-        if self._glue is None:
-            from resources.glue_tables import open_catalog
-
-            self._glue = open_catalog(self._settings)
-        return self._glue
-
-    def _patiently(self, call: Callable[[], _T]) -> _T:
-        """Call until it is answered. For calls that do no harm when they are repeated."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        deadline = time.monotonic() + self._patience
-        wait = _FIRST_WAIT_SECONDS
-        while True:
-            try:
-                return call()
-            except (BotoCoreError, ClientError, FileNotFoundError) as error:
-                # A metadata file can go between its being named and its being read, when a
-                # hundred commits come between.
-                if not (isinstance(error, FileNotFoundError) or _passing(error)):
-                    raise
-                if time.monotonic() + wait > deadline:
-                    raise
-            time.sleep(random.uniform(0, wait))
-            wait = min(wait * 2, _LONGEST_WAIT_SECONDS)
-
-
-def _passing(error: Exception) -> bool:
-    """Whether an error is the service's or the network's and may be gone in a moment."""
-    from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
-
-    if isinstance(error, ClientError):
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        code = error.response.get("Error", {}).get("Code", "")
-        return status >= 500 or "Throttl" in code or code == "ConcurrentModificationException"
-    return isinstance(error, ConnectionError | HTTPClientError)
 
 
 class CatalogResource(SettingsResource):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -149,7 +150,7 @@ def test_a_publication_does_not_wait_for_the_event_bus(
     assert house.problems() == ""
 
 
-def test_a_command_says_which_service_is_away(house: House) -> None:
+def test_a_command_says_which_service_is_away(house: House, tmp_path: Path) -> None:
     key = house.land("orders_1.csv", orders(range(3)))
     (result,) = house.settle(quiet=1)
     batch = result.dagster_run.tags["lakegate/batch_id"]
@@ -158,15 +159,22 @@ def test_a_command_says_which_service_is_away(house: House) -> None:
     for service, command in [
         ("s3", rollback), ("dynamodb", rollback), ("glue", rollback), ("dynamodb", status)
     ]:  # fmt: skip
-        with away(house, service):
-            done = CliRunner().invoke(main, command)
-        assert done.exit_code == 1, (command, done.output, done.exception)
-        assert isinstance(done.exception, SystemExit), (command, done.exception)
-        (line,) = done.output.strip().splitlines()
-        require_sentence(line.removeprefix("AWS could not be asked: "), service)
-        assert "Run the command again" in line
+        require_said(house, service, command)
     # It may have been done: the answer was lost, perhaps, and not the call.
     done = CliRunner().invoke(main, rollback)
     assert done.exit_code == 0, done.output
     house.expected.undone.add(key)
     assert house.problems() == ""
+    (file := tmp_path / "orders_2.csv").write_bytes(orders(range(3)))
+    require_said(house, "s3", ["land", str(file), "--dataset", "orders"])
+
+
+def require_said(house: House, service: str, command: list[str]) -> None:
+    """Run a command while a service is away."""
+    with away(house, service):
+        done = CliRunner().invoke(main, command)
+    assert done.exit_code == 1, (command, done.output, done.exception)
+    assert isinstance(done.exception, SystemExit), (command, done.exception)
+    (line,) = done.output.strip().splitlines()
+    require_sentence(line.removeprefix("AWS could not be asked: "), service)
+    assert "Run the command again" in line

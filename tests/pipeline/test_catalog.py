@@ -22,9 +22,10 @@ import pytest
 from botocore.exceptions import ReadTimeoutError
 from pyiceberg.table import DataScan
 
-from resources.catalog import CatalogResource, IcebergCatalog, PublicationConflictError
+from resources.catalog import CatalogResource, IcebergCatalog
 from resources.table_files import StagedFileError
 from resources.table_name import TableSchemaError
+from resources.table_patience import PublicationConflictError
 from resources.table_rows import PublishedDeletesError
 from service_core.canonical import accepted_schema, canonical_schema
 from service_core.contract.model import (
@@ -423,7 +424,7 @@ def test_a_commit_whose_answer_is_lost_is_found_and_not_made_twice(
     would then delete the manifests of the very snapshot that is now the table."""
     of = contract()
     catalog.publish(of, judged(of, {landed("a.csv"): [1]}), NOTHING)
-    glue = catalog._catalog().glue
+    glue = catalog._tables.opened().glue
     sent: list[Any] = []
 
     def lose(request: Any, **_: Any) -> None:
@@ -450,7 +451,7 @@ def test_a_catalog_that_never_answers_is_given_up_with_a_sentence(
         raise ReadTimeoutError(endpoint_url="https://glue")
 
     with (
-        handling(catalog._catalog().glue, "before-call.glue.UpdateTable", lost),
+        handling(catalog._tables.opened().glue, "before-call.glue.UpdateTable", lost),
         pytest.raises(PublicationConflictError, match="Publish it again"),
     ):
         catalog.publish(of, judged(of, {landed("b.csv"): [2]}), NOTHING)
@@ -658,7 +659,7 @@ def test_a_commit_takes_few_requests(catalog: IcebergCatalog, judged: Judged) ->
     def count(model: Any, **_: Any) -> None:
         calls.append(model.name)
 
-    glue = catalog._catalog()
+    glue = catalog._tables.opened()
     with (
         handling(glue.glue, "before-call.glue", count),
         handling(glue.io._s3, "before-call.s3", count),

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from resources.catalog import IcebergCatalog
+from resources.published_tables import PublishedTables
 from service_core.contract.model import Contract, PublicationMode
 from service_core.events import Event, EventName
 from service_core.gate import GateClosedError, read_verdict
@@ -424,13 +425,15 @@ def test_a_batch_overtaken_while_it_creates_the_table_decides_anew(
     of = contract()
     first, second = (desk.judge(of, {landed(name): [1]}) for name in ("a.csv", "b.csv"))
 
-    class Overtaken(IcebergCatalog):
-        def _create(self, contract: Contract) -> Any:
+    class Overtaken(PublishedTables):
+        def make(self, contract: Contract) -> Any:
             desk.publish(of, first)
-            return super()._create(contract)
+            return super().make(contract)
 
+    catalog = IcebergCatalog(settings)
+    catalog._tables = Overtaken(settings, catalog._patience)
     with pytest.raises(StaleVerdictError):
-        desk.publish(of, second, catalog=Overtaken(settings))
+        desk.publish(of, second, catalog=catalog)
     assert desk.ids(of) == [1]
 
 

@@ -236,7 +236,7 @@ def test_a_commit_whose_answer_is_lost_is_found_made(
     of = contract()
     publish(catalog, judged, of, range(9))
     before = rows(catalog, of)
-    update = catalog._catalog().glue.update_table
+    update = catalog._tables.opened().glue.update_table
     answers = [ReadTimeoutError(endpoint_url="https://glue")]
 
     def update_table(**fields: Any) -> Any:
@@ -245,7 +245,7 @@ def test_a_commit_whose_answer_is_lost_is_found_made(
             raise answers.pop()
         return done
 
-    monkeypatch.setattr(catalog._catalog().glue, "update_table", update_table)
+    monkeypatch.setattr(catalog._tables.opened().glue, "update_table", update_table)
     done = tend(catalog, of)
     assert (done.compacted, done.written, done.outrun) == (9, 1, ())
     assert rows(catalog, of) == before and len(files(catalog, of)) == 1
@@ -273,7 +273,7 @@ def test_upkeep_may_die_at_every_request_that_changes_something_and_be_run_again
         if left == 0:
             raise Died(model.name)
 
-    clients = [catalog._catalog().glue, catalog._catalog().io._s3]
+    clients = [catalog._tables.opened().glue, catalog._tables.opened().io._s3]
     rounds = 0
     try:
         for client in clients:

@@ -55,6 +55,7 @@ _WARM = (
     "pyiceberg.catalog.glue",
     "pyiceberg.table",
     "resources.catalog",
+    "resources.table_publishing",
     "resources.table_rollback",
     "service_core.curation.batch",
     "service_core.validation.batch",
