@@ -116,8 +116,10 @@ def orders_files(folder: Path, partition: str, first: int) -> tuple[Path, ...]:
 
 @dataclass
 class _Stage:
-    """Where the demo plays: a session of the contract in force, and what has been verified."""
+    """Where the demo plays: a session of the contract in force, the command line that is shown,
+    and what has been verified."""
 
+    lakegate: click.Command
     session: Session
     console: Console
     verified: list[str] = field(default_factory=list)
@@ -149,7 +151,7 @@ class _Stage:
         from service_core.naming import REPLAYS_SENSOR
 
         self.echo("lakegate", *arguments)
-        ended = _Ended(arguments)
+        ended = _Ended(self.lakegate, arguments)
         while not ended.wait(0.2):
             for request in self.session.tick_named(REPLAYS_SENSOR).requests:
                 self.session.execute(DATASET, request)
@@ -195,7 +197,8 @@ class _Stage:
 class _Ended:
     """A command that runs beside, as one in another terminal would."""
 
-    def __init__(self, arguments: Sequence[str]) -> None:
+    def __init__(self, lakegate: click.Command, arguments: Sequence[str]) -> None:
+        self._lakegate = lakegate
         self.code: int | None = None
         self._arguments = list(arguments)
         self._thread = threading.Thread(target=self._run, name="command", daemon=True)
@@ -207,12 +210,10 @@ class _Ended:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        from dagster_project.cli import main
-
         # 1 stands where the command is ended by an exception, whose traceback is then printed.
         self.code = 1
         try:
-            main.main(self._arguments, prog_name="lakegate", standalone_mode=False)
+            self._lakegate.main(self._arguments, prog_name="lakegate", standalone_mode=False)
             self.code = 0
         except click.ClickException as problem:
             problem.show()
@@ -224,8 +225,12 @@ class _Ended:
 # --- The play -------------------------------------------------------------------------------------
 
 
-def run_replay_demo(console: Console | None = None) -> int:
+def run_replay_demo(lakegate: click.Command, console: Console | None = None) -> int:
     """Give the demo on an embedded AWS of its own, which ends with it.
+
+    Args:
+        lakegate: The whole command line.
+        console: Where it is told; a wide one on stdout by default.
 
     Returns:
         The exit code: 0 where everything that was said has been verified; else 1, with a sentence.
@@ -235,7 +240,7 @@ def run_replay_demo(console: Console | None = None) -> int:
     console = console or wide_console()
     began = datetime.now(UTC)
     try:
-        with _stage(console) as stage:
+        with _stage(lakegate, console) as stage:
             _play(stage, Path.cwd(), began)
     except KeyboardInterrupt:
         console.print("\nStopped.")
@@ -252,7 +257,7 @@ def run_replay_demo(console: Console | None = None) -> int:
 
 
 @contextmanager
-def _stage(console: Console) -> Iterator[_Stage]:
+def _stage(lakegate: click.Command, console: Console) -> Iterator[_Stage]:
     """An embedded AWS, the wrong contract in force, and a scratch folder as the current one, from
     which the commands reach nothing else."""
     from dagster_project.session import embedded_session, environment
@@ -272,7 +277,7 @@ def _stage(console: Console) -> Iterator[_Stage]:
         stack.enter_context(environment(variables))
         stack.enter_context(contextlib.chdir(scratch))
         contract = load_contract(scratch / "contracts" / "orders.yaml")
-        yield _Stage(stack.enter_context(embedded_session([contract])), console)
+        yield _Stage(lakegate, stack.enter_context(embedded_session([contract])), console)
 
 
 def _play(stage: _Stage, folder: Path, today: datetime) -> None:

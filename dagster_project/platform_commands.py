@@ -192,7 +192,7 @@ def demo(engine: str | None, once: bool, port: int, replay: bool) -> None:
     _end_on_sigterm()
     if replay:
         quiet()
-        sys.exit(run_replay_demo())
+        sys.exit(run_replay_demo(click.get_current_context().find_root().command))
     sys.exit(run_demo(once=once, port=port, engine=engine))
 
 
