@@ -16,7 +16,7 @@ from assets.rehearsals import rehearsal_job_of, rehearsals_spec
 from assets.unclaimed import unclaimed_spec
 from assets.upkeep import table_upkeep_job, table_upkeep_schedule, tables_asset
 from assets.zones import dataset_assets
-from dagster_project.collecting import collect_seldom
+from dagster_project.collecting import keep_what_is_loaded, not_collecting
 from resources.catalog import CatalogResource
 from resources.engines import EnginesResource
 from resources.ledger import LedgerResource
@@ -46,8 +46,9 @@ def defs() -> dg.Definitions:
     environment."""
     configure_logging()
     settings = Settings.from_environment(os.environ)
-    definitions = build_definitions(load_contracts(settings.contracts), settings)
-    collect_seldom()
+    with not_collecting():
+        definitions = build_definitions(load_contracts(settings.contracts), settings)
+    keep_what_is_loaded()
     return definitions
 
 

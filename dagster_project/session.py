@@ -13,7 +13,7 @@ from typing import Any
 
 import dagster as dg
 
-from dagster_project.collecting import collect_seldom
+from dagster_project.collecting import keep_what_is_loaded
 from dagster_project.definitions import build_definitions
 from deploy.bootstrap import bootstrap
 from deploy.local.embedded import EmbeddedAws
@@ -112,7 +112,7 @@ def embedded_session(
         bootstrap(settings, clients(settings))
         instance = stack.enter_context(private_instance())
         session = Session(contracts, settings, instance, engine=engine)
-        collect_seldom()
+        keep_what_is_loaded()
         yield session
 
 

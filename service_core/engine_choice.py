@@ -18,13 +18,13 @@ from service_core.settings import Settings
 
 # --- In process: measured (2M orders, 135 MB of CSV, on 2 vCPUs of an x86-64 server) --------------
 
-#: Landed bytes that the curated step gets through in a second: 4.5 s for the 135 MB, staging
-#: included.
-IN_PROCESS_BYTES_PER_SECOND = 30_000_000
+#: Landed bytes that the curated step gets through in a second, staging included: 1.7 to 2.0 s for
+#: the 135 MB, 10.5 s for five times as many. JSON Lines, whose rows are longer, come at twice that.
+IN_PROCESS_BYTES_PER_SECOND = 60_000_000
 #: What a source object costs beside its bytes. Little, because validation has merged small files
-#: into large parts by then: 1,000 files of 10 rows took about 0.8 s longer than one file of all.
+#: into large parts by then: 2,000 files of 200 rows took 1.35 s longer than one file of all.
 IN_PROCESS_SECONDS_PER_FILE = 0.001
-#: Bookkeeping and first imports, whatever the size: 0.6 to 1.3 s.
+#: Bookkeeping and first imports, whatever the size: 0.6 to 1.5 s.
 IN_PROCESS_START_SECONDS = 1.0
 #: What those figures were measured on.
 IN_PROCESS_VCPUS = 2
@@ -35,8 +35,8 @@ IN_PROCESS_VCPUS = 2
 #: minute without the modules. All of it is taken to be billed.
 GLUE_START_SECONDS = 90.0
 #: Landed bytes that one DPU gets through in a second. Half of what local Spark did on 2 vCPUs (2M
-#: orders in 4.3 s), though a DPU has four.
-GLUE_BYTES_PER_SECOND_PER_DPU = 15_000_000
+#: orders in 1.9 to 2.3 s once it was warm), though a DPU has four.
+GLUE_BYTES_PER_SECOND_PER_DPU = 30_000_000
 #: Workers that read no rows.
 _DRIVERS = 1
 #: AWS bills a Spark job by the second, from one minute up.

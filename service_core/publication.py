@@ -11,15 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from service_core.announcements import announce_withdrawn
 from service_core.contract.model import Contract, PublicationMode
 from service_core.events import Event, EventName
 from service_core.gate import GateClosedError, open_gate, read_verdict
 from service_core.ledger import Entry, KeyHead, Move, State
-from service_core.platform_columns import SOURCE_KEY, SOURCE_OBJECT_ID, SOURCE_ROW
 from service_core.ports import (
     Catalog,
     Events,
@@ -32,12 +29,9 @@ from service_core.quarantine import quarantine_file
 from service_core.reasons import Scope
 from service_core.rolled_back import UNMARKED
 from service_core.run import Run
+from service_core.staged_keys import StagedKeys
 from service_core.undo import BatchRolledBackError
 from service_core.verdict import FileOutcome, FileStatus, Verdict
-
-if TYPE_CHECKING:
-    import polars as pl
-    import pyarrow as pa
 
 
 class StaleVerdictError(Exception):
@@ -266,7 +260,7 @@ class _Desk:
     def _refuse_stale(self, withheld: frozenset[str]) -> None:
         if not self.contract.unique_keys or not self.verdict.rows_accepted:
             return
-        staged = _StagedKeys(self.store, self.verdict, withheld, self.run.scratch)
+        staged = StagedKeys(self.store, self.verdict, withheld, self.run.scratch)
         replaced = [f for f in self.verdict.files if f.source_object.id not in withheld]
         keys = (
             [f.source_object.key for f in replaced if f.status is not FileStatus.QUARANTINED]
@@ -289,54 +283,6 @@ class _Desk:
                         f"and row {overlap[1]} of {overlap[0]!r} among those has a "
                         f"{', '.join(columns)} of its own. Curate the batch again."
                     )
-
-
-class _StagedKeys:
-    """Key columns of a batch's staged rows; fetched only where they have to be compared."""
-
-    def __init__(
-        self, store: ObjectStore, verdict: Verdict, withheld: frozenset[str], scratch: Path
-    ) -> None:
-        self._store = store
-        self._staged = [file for file in verdict.staged if file.rows]
-        self._withheld = sorted(withheld)
-        self._scratch = scratch
-        self._fetched: list[Path] = []
-        self._keys: dict[tuple[str, ...], pl.DataFrame] = {}
-
-    def first_overlap(
-        self, columns: tuple[str, ...], published: pa.RecordBatch
-    ) -> tuple[str, int] | None:
-        """The source key and row of a published row whose key a staged row has too. A key with a
-        null in it is no key."""
-        import polars as pl
-
-        theirs = pl.DataFrame(published)
-        mine = self._of(columns).cast({name: theirs.schema[name] for name in columns})
-        shared = theirs.join(mine, on=list(columns), how="semi")
-        if not shared.height:
-            return None
-        return str(shared[SOURCE_KEY][0]), int(shared[SOURCE_ROW][0])
-
-    def _of(self, columns: tuple[str, ...]) -> pl.DataFrame:
-        import polars as pl
-
-        if columns not in self._keys:
-            self._keys[columns] = (
-                pl.scan_parquet(self._files())
-                .filter(~pl.col(SOURCE_OBJECT_ID).is_in(self._withheld))
-                .select(columns)
-                .collect()
-            )
-        return self._keys[columns]
-
-    def _files(self) -> list[Path]:
-        if not self._fetched:
-            for number, file in enumerate(self._staged):
-                path = self._scratch / f"staged-keys-{number}.parquet"
-                self._store.download(file.uri, path)
-                self._fetched.append(path)
-        return self._fetched
 
 
 def _withdraw(

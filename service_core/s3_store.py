@@ -21,7 +21,7 @@ from service_core.source_object import SourceObject
 
 #: Read at once: what stays in a processor's cache on its way from the socket to its hash, its
 #: decoding and the disk.
-_CHUNK_BYTES = 64 * 1024
+_CHUNK_BYTES = 256 * 1024
 #: Up to here an object is small, and read whole.
 _SMALL_BYTES = 1024 * 1024
 #: S3 copies at most 5 GB in one request, and takes long over it: above this, in parts.

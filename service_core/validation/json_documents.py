@@ -16,7 +16,9 @@ from service_core.validation.json_places import PADDING
 from service_core.validation.json_values import suspicious
 from service_core.validation.refusal import refuse
 
-_BLOCK = 1024 * 1024
+#: Text that is gone through at a time. For each block a hundred calls are made whatever its size:
+#: of 2M orders, blocks of a quarter of this cost a tenth of validation more.
+_BLOCK = 4 * 1024 * 1024
 
 
 def line_blocks(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, int]]:

@@ -65,7 +65,8 @@ class PartWriter:
         """Append rows."""
         if not table.num_rows:
             return
-        table = _with_dictionary(table)
+        # What has waited in scratch says of full columns that they are.
+        table = _with_dictionary(table).cast(self._schema)
         self._waiting.append(table)
         self._waiting_rows += table.num_rows
         self._waiting_bytes += table.nbytes
@@ -192,36 +193,55 @@ class TableSpool:
         self._spilled: PartWriter | None = None
         self.rows = 0
 
+    @property
+    def bytes_in_memory(self) -> int:
+        """Of the tables that are held; none once they are in scratch."""
+        return self._bytes if self._spilled is None else 0
+
     def add(self, table: pa.Table) -> None:
         self.rows += table.num_rows
+        self._bytes += table.nbytes
         if self._spilled is not None:
             self._spilled.add(table)
             return
         self._held.append(table)
-        self._bytes += table.nbytes
         if self._bytes > _IN_MEMORY:
-            self._spilled = PartWriter(
-                table.schema,
-                lambda part: self._path.with_name(f"{self._path.name}-{part:05d}"),
-                ship=None,
-            )
-            for held in self._held:
-                self._spilled.add(held)
-            self._held = []
+            self._spill()
+
+    def close(self) -> None:
+        """Nothing is added from now on: no more than what is held stays in memory."""
+        if self._spilled is not None:
+            self._spilled.finish()
+
+    def leave_memory(self) -> None:
+        """Close, and move to scratch what is held."""
+        if self._spilled is None and self._held:
+            self._spill()
+        self.close()
 
     def tables(self) -> Iterator[pa.Table]:
-        """What was added, in order; nothing may be added afterwards."""
+        """What was added, in order; closes."""
         for part in () if self._spilled is None else self._spilled.finish():
             yield from _tables(Path(part.uri))
         yield from self._held
 
     def hand_to(self, writer: PartWriter) -> None:
-        """Hand on what was added, in order, without writing it again where it lies in parts."""
-        if self._spilled is not None and writer.divides:
+        """Hand on what was added, in order; large parts as they lie, without writing them again."""
+        if self._spilled is not None and self._bytes > _IN_MEMORY and writer.divides:
             writer.take(self._spilled.finish())
             return
         for table in self.tables():
             writer.add(table)
+
+    def _spill(self) -> None:
+        self._spilled = PartWriter(
+            self._held[0].schema,
+            lambda part: self._path.with_name(f"{self._path.name}-{part:05d}"),
+            ship=None,
+        )
+        for held in self._held:
+            self._spilled.add(held)
+        self._held = []
 
     def discard(self) -> None:
         """Free memory and scratch."""

@@ -21,7 +21,7 @@ from service_core.source_object import SourceObject
 from service_core.validation.content import Content
 from service_core.validation.csv_rows import DelimitedReader, MalformedRow
 from service_core.validation.header import Head, Heads
-from service_core.validation.held_rows import HeldRows, holding
+from service_core.validation.held_rows import HeldRows, Room, holding
 from service_core.validation.json_rows import read_json_array, read_json_lines
 from service_core.validation.landing import judge_landing
 from service_core.validation.opening import Opened, keep
@@ -37,6 +37,12 @@ _SMALL_BYTES = 64 * 1024
 #: Text beyond which a delimited file's rows are held back instead of the text. That writes a third
 #: as much to scratch, and of 2M orders it spares a tenth of the whole path's CPU.
 _LARGE_BYTES = 4 * 1024 * 1024
+#: Of rows that are held in memory until the last file of their window has been read.
+_HELD_BYTES = 256 * 1024 * 1024
+
+
+#: Opens a source object, or has it at hand.
+Fetch = Callable[[SourceObject], Iterable[bytes]]
 
 
 class Ready(Protocol):
@@ -113,35 +119,37 @@ def prepare_window(
 ) -> list[Ready | FileValidation]:
     """Prepare files side by side; of small ones only fetch them so, and go on when all are here:
     threads that take turns at so little work spend three times as much on it."""
+    room = Room(_HELD_BYTES)
+
+    def prepared(o: SourceObject, fetch: Fetch) -> Ready | FileValidation:
+        return _prepare(contract, o, fetch, scratch, heads, room)
+
     if any(o.size > _SMALL_BYTES for o in window):
         # What this thread allocates it can use again later; another one's memory is its own.
         side_by_side = map if len(window) == 1 else pool.map
-        return list(
-            side_by_side(lambda o: _prepare(contract, o, store.open_source, scratch, heads), window)
-        )
+        return list(side_by_side(lambda o: prepared(o, store.open_source), window))
     fetched = {
         o.id: pool.submit(lambda o: [b"".join(store.open_source(o))], o)
         for o in window
         if not judge_landing(contract, o)
     }
     wait(fetched.values())
-    return [
-        _prepare(contract, o, lambda one: fetched[one.id].result(), scratch, heads) for o in window
-    ]
+    return [prepared(o, lambda one: fetched[one.id].result()) for o in window]
 
 
 def _prepare(
     contract: Contract,
     source_object: SourceObject,
-    open_source: Callable[[SourceObject], Iterable[bytes]],
+    open_source: Fetch,
     scratch: Path,
     heads: Heads,
+    room: Room,
 ) -> Ready | FileValidation:
     """Take a file as far as it goes without leaving a trace, or say why it is refused."""
     opened: Opened | None = None
     try:
         opened = Opened(contract, source_object, open_source)
-        return _read(contract, opened, scratch, heads)
+        ready = _read(contract, opened, scratch, heads)
     except FileRefused as refused:
         return FileValidation(
             source_object=source_object,
@@ -150,6 +158,9 @@ def _prepare(
             findings=refused.findings,
             drift=refused.drift,
         )
+    if isinstance(ready, _ReadyHeld):
+        room.seat(ready.held)
+    return ready
 
 
 def _read(contract: Contract, opened: Opened, scratch: Path, heads: Heads) -> Ready:

@@ -150,7 +150,9 @@ def test_a_throttled_start_is_waited_out(
     assert "Waiting for its turn, for at most" in log
 
 
-@pytest.mark.parametrize("fault", ["lost", "InternalServiceException"])
+@pytest.mark.parametrize(
+    "fault", ["lost", pytest.param("InternalServiceException", marks=pytest.mark.soak)]
+)
 def test_a_start_without_a_good_answer_is_not_made_twice(
     job: Job, faulty: FaultyAws, step: Step, instance: dg.DagsterInstance, fault: str
 ) -> None:

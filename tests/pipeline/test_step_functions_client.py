@@ -270,7 +270,7 @@ def test_a_retried_step_re_attaches(machine: Machine, instance: dg.DagsterInstan
     assert checks_of(result)["rows_conserved"].passed
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_what_ended_well_while_nobody_looked_is_the_outcome(
     machine: Machine, instance: dg.DagsterInstance
 ) -> None:
@@ -305,7 +305,7 @@ def test_the_deadline_of_a_redriven_execution_counts_from_its_redrive(
     assert machine.executions() == {machine.name(): "SUCCEEDED"}
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_work_whose_report_was_read_and_is_asked_for_again_is_done_again(
     machine: Machine, instance: dg.DagsterInstance
 ) -> None:
@@ -450,7 +450,7 @@ def test_cancelling_the_run_stops_the_execution_and_the_job_run(machine: Machine
     assert machine.messages() == []
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_worker_that_is_taken_away_leaves_the_execution_to_the_next_one(
     machine: Machine, instance: dg.DagsterInstance
 ) -> None:

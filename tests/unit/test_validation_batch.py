@@ -25,6 +25,7 @@ from service_core.ledger import State
 from service_core.quarantine import QuarantineRecord
 from service_core.source_object import SourceObject
 from service_core.validation import batch, preparing, writing
+from service_core.validation.held_rows import HeldRows, Room
 from service_core.validation.stored import read_record
 from tests.canonical_batches import shape
 from tests.unit.validation_files import (
@@ -196,17 +197,55 @@ def test_a_large_delimited_file_is_judged_as_a_small_one_is(
     assert len(read_at_once) >= 6
 
 
+@pytest.mark.parametrize("kind", [FileFormat.CSV, FileFormat.JSON_LINES])
+def test_files_for_which_memory_has_no_room_wait_in_scratch_and_share_a_part_all_the_same(
+    land: Callable[..., Landed], monkeypatch: pytest.MonkeyPatch, kind: FileFormat
+) -> None:
+    """Files in hand are bounded by landed bytes, of which unpacking may make a hundred times as
+    many."""
+    room = 20_000
+    monkeypatch.setattr(preparing, "_HELD_BYTES", room)
+    monkeypatch.setattr(preparing, "_LARGE_BYTES", 100)
+    seated: list[HeldRows] = []
+    seat, hand_on = Room.seat, preparing._ReadyHeld.hand_on
+    in_memory: list[int] = []
+
+    def handing_on(ready: Any, to: Any) -> int:
+        in_memory.append(sum(held.bytes_in_memory for held in seated))
+        return hand_on(ready, to)
+
+    monkeypatch.setattr(Room, "seat", lambda room, held: (seated.append(held), seat(room, held)))
+    monkeypatch.setattr(preparing._ReadyHeld, "hand_on", handing_on)
+    landed = land(contract(kind=kind, missing=DriftPolicy.ALLOW))
+    line, header = (b"%d,x,y\n", HEADER) if kind is FileFormat.CSV else (b'{"a":"%d"}\n', b"")
+    objects = [
+        landed.put(f"{i:02d}.{EXTENSION[kind]}", header + line % i * 100 + b"short\n")
+        for i in range(12)
+    ]
+    record = landed.validate(*objects)
+    assert len(seated) == 12
+    assert room / 2 < in_memory[0] <= room
+    assert [p.rows for p in record.parts] == [1_200]
+    assert [r["a"] for r in landed.rows(record)] == [str(i) for i in range(12) for _ in range(100)]
+    assert record.malformed is not None
+    assert record.malformed.rows == 12
+
+
 def test_malformed_rows_are_one_file_however_many_there_are(
     land: Callable[..., Landed], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service_core.validation.parts._IN_MEMORY", 1_000)
     monkeypatch.setattr("service_core.validation.json_documents._BLOCK", 1_000)
     landed = land(contract(kind=FileFormat.JSON_LINES, missing=DriftPolicy.ALLOW))
-    objects = [landed.put(f"{name}.jsonl", b'{"a":"1"}\n' + b"x\n" * 900) for name in "ab"]
+    faults = {"a": 900, "b": 2, "c": 900}
+    objects = [
+        landed.put(f"{name}.jsonl", b'{"a":"1"}\n' + b"x\n" * count)
+        for name, count in faults.items()
+    ]
     record = landed.validate(*objects)
     assert record.malformed is not None
-    assert record.malformed.rows == 1_800
-    assert [r["a"] for r in landed.rows(record)] == ["1", "1"]
+    assert record.malformed.rows == 1_802
+    assert [r["a"] for r in landed.rows(record)] == ["1", "1", "1"]
 
 
 def test_the_record_lies_in_the_validated_zone_after_all_that_it_names(
