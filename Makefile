@@ -91,7 +91,7 @@ test-kill: $(STAMP) ## Kill the path at every boundary, run it again, judge (CAS
 DLT := $(VENV)/dlt
 
 .PHONY: bench
-bench: $(SPARK_STAMP) $(DLT)/.installed ## Every benchmark: a table, and benchmarks/results.json (about an hour)
+bench: $(SPARK_STAMP) $(DLT)/.installed ## Every benchmark: a table, and benchmarks/results.json (half an hour)
 	@$(PY) benchmarks/all.py
 
 # What the path is measured against, in an environment of its own: it is no part of the project.
