@@ -205,13 +205,17 @@ def run_demo(
     console = console or wide_console()
     try:
         with demonstrated(port, console, engine=engine) as up:
-            _print_where_to_look(up.ui, console)
-            if not once:
+            if once:
                 console.print(
-                    "\nThe platform stays up; land more with `lakegate land`. Ctrl-C stops it."
+                    "\nThe platform ends here. `make demo` without ONCE=1 keeps it up, to look at."
                 )
-                while True:
-                    time.sleep(3600)
+                return 0
+            _print_where_to_look(up.ui, console)
+            console.print(
+                "\nThe platform stays up; land more with `lakegate land`. Ctrl-C stops it."
+            )
+            while True:
+                time.sleep(3600)
     except KeyboardInterrupt:
         console.print("\nStopped.")
     except (DemoError, StuckError, UpError, EmbeddedAwsError) as problem:
