@@ -242,6 +242,7 @@ def test_a_batch_that_is_judged_again_takes_nothing_back_out_of_quarantine(bench
     assert "first judged" in outcome.file("c.jsonl").findings[0].message
 
 
+@pytest.mark.soak
 def test_one_key_in_nearly_every_row_goes_to_the_first(bench: Bench) -> None:
     """A skewed key: all of a shuffle's rows in one task."""
     rows = [{"id": "1" if n % 50 else str(n + 2), "note": "x"} for n in range(3_000)]

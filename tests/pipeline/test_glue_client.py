@@ -144,7 +144,7 @@ def test_a_job_that_hangs_is_stopped_at_the_deadline(
     assert checks_of(result)["rows_conserved"].passed
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_job_that_runs_past_its_timeout_is_ended_by_glue(
     settings: Settings, tmp_path: Path, instance: dg.DagsterInstance
 ) -> None:

@@ -245,7 +245,7 @@ def test_two_steps_that_ask_for_the_same_work_follow_one_execution(
     assert any(result.success for result in results)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_retried_step_re_attaches(machine: Machine, instance: dg.DagsterInstance) -> None:
     """The step dies for a reason of its own after the execution was started."""
     machine.job_does(GATED)
@@ -316,7 +316,7 @@ def test_work_whose_report_was_read_and_is_asked_for_again_is_done_again(
     assert machine.executions() == {machine.name(): "SUCCEEDED", machine.name(2): "SUCCEEDED"}
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_retry_after_a_job_that_broke_runs_under_the_next_name(
     machine: Machine, instance: dg.DagsterInstance
 ) -> None:

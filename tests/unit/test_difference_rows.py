@@ -86,7 +86,7 @@ def placed(rows: Sequence[Row], batch: str) -> list[Row]:
     ]  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     before=st.lists(values, max_size=12), after=st.lists(values, max_size=12), keyed=st.booleans()
 )
@@ -117,7 +117,7 @@ def test_rows_are_counted_as_by_hand(
             assert sample.before["k"] == sample.after["k"]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(rows=st.lists(st.tuples(values, st.one_of(st.none(), values)), max_size=12))
 def test_without_a_key_a_row_is_known_by_where_it_comes_from(
     rows: list[tuple[Row, Row | None]], tmp_path_factory: pytest.TempPathFactory

@@ -152,7 +152,7 @@ def plain(block: CuratedBlock, contract: Contract) -> list[dict[str, Any]]:
     return rows
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     rows=repeating_rows(),
     data=st.data(),

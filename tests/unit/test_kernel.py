@@ -421,7 +421,7 @@ HOSTILE = st.one_of(
 ROWS = st.lists(st.fixed_dictionaries({c.name: HOSTILE for c in orders().columns}), max_size=12)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(first=ROWS, second=ROWS, policy=st.sampled_from(list(DriftPolicy)))
 def test_rows_are_conserved_and_blocks_change_nothing(
     first: list[dict[str, str | None]], second: list[dict[str, str | None]], policy: DriftPolicy

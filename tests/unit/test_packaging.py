@@ -313,7 +313,7 @@ def run_on(script: str, *arguments: object) -> dict[str, Any]:
     return answer
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_layer_runs_where_only_boto3_is(
     layer: Package, tmp_path: Path, settings: Settings, aws: Callable[[str], Any]
 ) -> None:
