@@ -171,7 +171,7 @@ def test_a_permission_that_is_lost_meanwhile_fails_the_step_and_leaves_the_job_r
     job.does(GATED)
     behind = job.settings.model_copy(update={"endpoint_url": faulty.endpoint})
     step = Step(GlueResource.of(behind), job.arguments, retries=1)
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool, job.opened_at_last("go"):
         running = pool.submit(step.materialize, instance)
         until(lambda: job.messages())
         faulty.faults["GetJobRun"] = ["AccessDeniedException"]
@@ -195,7 +195,7 @@ def test_a_retried_step_re_attaches_to_the_job_run_in_flight(
     job.does(GATED)
     behind = job.settings.model_copy(update={"endpoint_url": faulty.endpoint})
     step = Step(GlueResource.of(behind), job.arguments, retries=1)
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool, job.opened_at_last("go"):
         running = pool.submit(step.materialize, instance)
         until(lambda: job.messages())
         faulty.faults["GetJobRun"] = ["OperationTimeoutException"]
@@ -216,7 +216,7 @@ def test_a_job_with_no_room_for_another_run_is_waited_for(
     job.settings = one_at_a_time
     job.does(GATED)
     other = RemoteWork("orders", "2026-11-22", "b2", "first", "s3://curated/other.json")
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(2) as pool, job.opened_at_last("go"):
         first = pool.submit(job.step().materialize, instance)
         until(lambda: job.messages())
         waiting = job.step(work=other)
