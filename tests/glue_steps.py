@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import dagster as dg
 
@@ -136,14 +136,6 @@ class Job:
     def open(self, gate: str) -> None:
         self.s3.put_object(Bucket=self.settings.artifacts_bucket, Key=gate)
 
-    @contextmanager
-    def opened_at_last(self, gate: str) -> Iterator[None]:
-        """A gate that is open in the end whatever the test finds: nobody waits at it for ever."""
-        try:
-            yield
-        finally:
-            self.open(gate)
-
     def runs(self) -> list[dict[str, Any]]:
         """Newest first."""
         return self.glue.get_job_runs(JobName=self.settings.glue_job)["JobRuns"]
@@ -159,6 +151,21 @@ class Job:
 
     def step(self, **how: Any) -> Step:
         return Step(GlueResource.of(self.settings), self.arguments, **how)
+
+
+class Gated(Protocol):
+    """Whose job waits at gates."""
+
+    def open(self, gate: str) -> None: ...
+
+
+@contextmanager
+def opened_at_last(gated: Gated, gate: str) -> Iterator[None]:
+    """A gate that is open in the end whatever the test finds: nobody waits at it for ever."""
+    try:
+        yield
+    finally:
+        gated.open(gate)
 
 
 def until(holds: Callable[[], Any], seconds: float = 60.0) -> Any:

@@ -22,6 +22,8 @@ from service_core.validation.refusal import FileRefused, refuse
 
 _TABULAR_TEXT = (FileFormat.CSV, FileFormat.TSV)
 _PARQUET_MAGIC = b"PAR1"
+#: As `ports.ObjectStore.open_source`.
+OpenSource = Callable[[SourceObject], Iterable[bytes]]
 
 
 class Opened:
@@ -31,7 +33,7 @@ class Opened:
     Going through them raises what the store raises, and FileRefused where the file does not go on.
 
     Args:
-        open_source: As `ports.ObjectStore.open_source`; called once the bytes are gone through.
+        open_source: Called once the bytes are gone through.
 
     Attributes:
         source_object: Which.
@@ -45,7 +47,7 @@ class Opened:
         self,
         contract: Contract,
         source_object: SourceObject,
-        open_source: Callable[[SourceObject], Iterable[bytes]],
+        open_source: OpenSource,
     ) -> None:
         findings = judge_landing(contract, source_object)
         if findings:
@@ -79,9 +81,7 @@ class Opened:
         assert self._content_hash is not None
         return self._content_hash
 
-    def _read(
-        self, contract: Contract, open_source: Callable[[SourceObject], Iterable[bytes]]
-    ) -> Iterator[bytes]:
+    def _read(self, contract: Contract, open_source: OpenSource) -> Iterator[bytes]:
         digest = hashlib.sha256()
 
         def landed() -> Iterator[bytes]:

@@ -65,8 +65,8 @@ class PartWriter:
         """Append rows."""
         if not table.num_rows:
             return
-        # What has waited in scratch says of full columns that they are.
-        table = _with_dictionary(table).cast(self._schema)
+        # What has waited in scratch holds ids as text, and says of full columns that they are.
+        table = table.cast(self._schema)
         self._waiting.append(table)
         self._waiting_rows += table.num_rows
         self._waiting_bytes += table.nbytes
@@ -159,15 +159,6 @@ class PartWriter:
         uri = self._ship(len(self._parts), path)
         path.unlink()
         return uri
-
-
-def _with_dictionary(table: pa.Table) -> pa.Table:
-    place = table.column_names.index(SOURCE_OBJECT_ID)
-    ids = table.column(place)
-    if pa.types.is_dictionary(ids.type):
-        return table
-    encoded = ids.dictionary_encode().cast(_DICTIONARY)
-    return table.set_column(place, SOURCE_OBJECT_ID, encoded)
 
 
 def _tables(path: Path) -> Iterator[pa.Table]:

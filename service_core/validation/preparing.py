@@ -6,7 +6,7 @@ another key; so nothing of it is handed on before that is known.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import chain
@@ -24,7 +24,7 @@ from service_core.validation.header import Head, Heads
 from service_core.validation.held_rows import HeldRows, Room, holding
 from service_core.validation.json_rows import read_json_array, read_json_lines
 from service_core.validation.landing import judge_landing
-from service_core.validation.opening import Opened, keep
+from service_core.validation.opening import Opened, OpenSource, keep
 from service_core.validation.parquet_rows import read_parquet
 from service_core.validation.record import FileValidation
 from service_core.validation.records import Grammar
@@ -39,10 +39,6 @@ _SMALL_BYTES = 64 * 1024
 _LARGE_BYTES = 4 * 1024 * 1024
 #: Of rows that are held in memory until the last file of their window has been read.
 _HELD_BYTES = 256 * 1024 * 1024
-
-
-#: Opens a source object, or has it at hand.
-Fetch = Callable[[SourceObject], Iterable[bytes]]
 
 
 class Ready(Protocol):
@@ -121,8 +117,8 @@ def prepare_window(
     threads that take turns at so little work spend three times as much on it."""
     room = Room(_HELD_BYTES)
 
-    def prepared(o: SourceObject, fetch: Fetch) -> Ready | FileValidation:
-        return _prepare(contract, o, fetch, scratch, heads, room)
+    def prepared(o: SourceObject, open_source: OpenSource) -> Ready | FileValidation:
+        return _prepare(contract, o, open_source, scratch, heads, room)
 
     if any(o.size > _SMALL_BYTES for o in window):
         # What this thread allocates it can use again later; another one's memory is its own.
@@ -140,7 +136,7 @@ def prepare_window(
 def _prepare(
     contract: Contract,
     source_object: SourceObject,
-    open_source: Fetch,
+    open_source: OpenSource,
     scratch: Path,
     heads: Heads,
     room: Room,

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from click.testing import CliRunner
 
-from dagster_project.cli import main
+from tests.command_line import CommandLine
 from tests.pipeline.conftest import ROOT, order, orders
 
 ORDERS = str(ROOT / "contracts" / "orders.yaml")
@@ -126,18 +125,18 @@ def test_wrong_usage_is_exit_2_with_a_sentence(arguments: tuple[str, ...], said:
     ],
 )
 def test_a_place_that_is_none_to_land_in_is_refused_with_a_sentence(
-    arguments: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch
+    arguments: tuple[str, ...], said: str, tmp_path: Path
 ) -> None:
-    """In this process: imports are most of a command's own."""
-    monkeypatch.setenv("LAKEGATE_CONTRACTS", str(ROOT / "contracts"))
-    done = CliRunner().invoke(main, ["land", ORDERS, *arguments])
-    assert done.exit_code == 2
-    assert said in done.stderr
-    assert isinstance(done.exception, SystemExit)
+    code, _, err = CommandLine(tmp_path).run("land", ORDERS, *arguments)
+    assert code == 2
+    assert said in err
+    assert "Traceback" not in err
 
 
 @pytest.mark.parametrize("command", [(), ("ingest",), ("contract", "check"), ("up",), ("land",)])
-def test_every_command_explains_itself_with_an_example(command: tuple[str, ...]) -> None:
-    done = CliRunner().invoke(main, [*command, "--help"])
-    assert done.exit_code == 0
-    assert "Example" in done.stdout
+def test_every_command_explains_itself_with_an_example(
+    command: tuple[str, ...], tmp_path: Path
+) -> None:
+    code, out, _ = CommandLine(tmp_path).run(*command, "--help")
+    assert code == 0
+    assert "Example" in out

@@ -24,6 +24,7 @@ from tests.glue_steps import (
     Step,
     checks_of,
     failure_of,
+    opened_at_last,
     said,
     until,
     worked,
@@ -67,7 +68,7 @@ def test_what_a_job_says_reaches_the_run_while_it_works(
     job: Job, instance: dg.DagsterInstance
 ) -> None:
     job.does(GATED)
-    with ThreadPoolExecutor(1) as pool, job.opened_at_last("go"):
+    with ThreadPoolExecutor(1) as pool, opened_at_last(job, "go"):
         running = pool.submit(job.step().materialize, instance)
         [run] = until(instance.get_runs)
         until(lambda: "at the gate" in said(instance, run.run_id))
@@ -275,7 +276,7 @@ def test_a_worker_that_is_taken_away_leaves_the_job_run_to_the_next_one(
         process.wait(30)
     assert job.states() == ["RUNNING"]
     step = job.step()
-    with ThreadPoolExecutor(1) as pool, job.opened_at_last("go"):
+    with ThreadPoolExecutor(1) as pool, opened_at_last(job, "go"):
         running = pool.submit(step.materialize, instance)
         [run] = until(instance.get_runs)
         # Said before the second worker came.

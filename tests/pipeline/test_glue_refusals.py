@@ -26,7 +26,7 @@ from resources.remote_run import (
     service_failure,
 )
 from service_core.settings import Settings
-from tests.glue_steps import GATED, GOOD, Job, Step, failure_of, said, until
+from tests.glue_steps import GATED, GOOD, Job, Step, failure_of, opened_at_last, said, until
 
 _REFUSED = {
     "EntityNotFoundException": (400, "Job run not found"),
@@ -171,7 +171,7 @@ def test_a_permission_that_is_lost_meanwhile_fails_the_step_and_leaves_the_job_r
     job.does(GATED)
     behind = job.settings.model_copy(update={"endpoint_url": faulty.endpoint})
     step = Step(GlueResource.of(behind), job.arguments, retries=1)
-    with ThreadPoolExecutor(1) as pool, job.opened_at_last("go"):
+    with ThreadPoolExecutor(1) as pool, opened_at_last(job, "go"):
         running = pool.submit(step.materialize, instance)
         until(lambda: job.messages())
         faulty.faults["GetJobRun"] = ["AccessDeniedException"]
@@ -195,7 +195,7 @@ def test_a_retried_step_re_attaches_to_the_job_run_in_flight(
     job.does(GATED)
     behind = job.settings.model_copy(update={"endpoint_url": faulty.endpoint})
     step = Step(GlueResource.of(behind), job.arguments, retries=1)
-    with ThreadPoolExecutor(1) as pool, job.opened_at_last("go"):
+    with ThreadPoolExecutor(1) as pool, opened_at_last(job, "go"):
         running = pool.submit(step.materialize, instance)
         until(lambda: job.messages())
         faulty.faults["GetJobRun"] = ["OperationTimeoutException"]
@@ -216,7 +216,7 @@ def test_a_job_with_no_room_for_another_run_is_waited_for(
     job.settings = one_at_a_time
     job.does(GATED)
     other = RemoteWork("orders", "2026-11-22", "b2", "first", "s3://curated/other.json")
-    with ThreadPoolExecutor(2) as pool, job.opened_at_last("go"):
+    with ThreadPoolExecutor(2) as pool, opened_at_last(job, "go"):
         first = pool.submit(job.step().materialize, instance)
         until(lambda: job.messages())
         waiting = job.step(work=other)

@@ -24,7 +24,7 @@ from tests.execution_steps import (
     worked,
     worker,
 )
-from tests.glue_steps import CURATED, checks_of, failure_of, said, until
+from tests.glue_steps import CURATED, checks_of, failure_of, opened_at_last, said, until
 
 
 @pytest.fixture
@@ -231,7 +231,7 @@ def test_two_steps_that_ask_for_the_same_work_follow_one_execution(
     """Neither their run nor their Pipes context is the same."""
     machine.job_does(GATED)
     first, second = machine.step(), machine.step()
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(2) as pool, opened_at_last(machine, "go"):
         one = pool.submit(first.materialize, instance)
         until(machine.messages)
         two = pool.submit(second.materialize, instance)
@@ -376,7 +376,7 @@ def test_what_could_not_be_written_down_is_redriven_with_the_report_that_was_the
             machine.restore_table(definition)
 
     step = machine.step(retries=1, before=restore)
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool, opened_at_last(machine, "go"):
         running = pool.submit(step.materialize, instance)
         until(machine.messages)
         dynamodb.delete_table(TableName=table)
@@ -399,7 +399,7 @@ def test_a_throttled_start_is_tried_again_inside_the_state_machine(
     until(lambda: machine.job_states() == ["RUNNING"])
     machine.job_does(GOOD, concurrent=1)
     step = machine.step()
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool, opened_at_last(machine, "other"):
         running = pool.submit(step.materialize, instance)
         [run] = until(instance.get_runs)
         until(lambda: "State CurateOnGlue: try 3 began" in said(instance, run.run_id))
@@ -462,7 +462,7 @@ def test_a_worker_that_is_taken_away_leaves_the_execution_to_the_next_one(
         process.wait(30)
     assert machine.executions() == {machine.name(): "RUNNING"}
     step = machine.step()
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool, opened_at_last(machine, "go"):
         running = pool.submit(step.materialize, instance)
         [run] = until(instance.get_runs)
         # Said before the second worker came.

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 from rich.console import Console
 
-from dagster_project.cli import main
 from dagster_project.difference_page import print_report
 from service_core.replay.backtest import partitions_named
 from service_core.replay.difference import Report
+from tests.command_line import CommandLine
 from tests.pipeline.conftest import ROOT, order, orders
 from tests.replay.conftest import ReplayLake
 from tests.replay.test_rehearsal import MIXED, traces
@@ -114,13 +113,12 @@ def test_a_contract_that_blocks_is_exit_3_though_no_row_is_lost(
     ids=["no-partitions", "no-date", "backwards", "half", "dataset", "no-file", "no-contract"],
 )
 def test_wrong_usage_is_exit_2_with_a_sentence(
-    replays: ReplayLake, monkeypatch: pytest.MonkeyPatch, arguments: list[str], said: str
+    replays: ReplayLake, tmp_path: Path, arguments: list[str], said: str
 ) -> None:
-    monkeypatch.setenv("LAKEGATE_CONTRACTS", str(ROOT / "contracts"))
-    done = CliRunner().invoke(main, ["contract", "backtest", *arguments])
-    assert done.exit_code == 2, done.stderr
-    assert said in done.stderr
-    assert isinstance(done.exception, SystemExit)
+    code, _, err = CommandLine(tmp_path).run("contract", "backtest", *arguments)
+    assert code == 2, err
+    assert said in err
+    assert "Traceback" not in err
 
 
 def test_more_partitions_than_anybody_means_are_refused(replays: ReplayLake) -> None:

@@ -3,58 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from dagster_project.cli import main
 from service_core.contract.model import Contract
+from tests.command_line import CommandLine
 from tests.pipeline.conftest import ROOT, Lake, order, orders
 from tests.replay.conftest import ReplayLake
 
 TAINTED = orders(range(1, 10)) + order(10, amount="ten").encode() + b"\n"
-
-
-class CommandLine:
-    """`lakegate` in a folder from which no platform runs, against the test's own AWS."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "dagster_project.cli", *arguments],
-            cwd=self._folder,
-            env={
-                **os.environ,
-                "LAKEGATE_CONTRACTS": str(ROOT / "contracts"),
-                "PYTHONPATH": str(ROOT),
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(self, *arguments: str) -> tuple[int, str, str]:
-        """A command that waits for nobody, in this process: imports are most of one of its own."""
-        with pytest.MonkeyPatch.context() as patch:
-            patch.chdir(self._folder)
-            patch.setenv("LAKEGATE_CONTRACTS", str(ROOT / "contracts"))
-            done = CliRunner().invoke(main, arguments)
-        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-        return done.exit_code, done.stdout, done.stderr
-
-    def json(self, *arguments: str, code: int = 0) -> Any:
-        returned, out, err = self.run(*arguments, "--json")
-        assert returned == code, err
-        return json.loads(out)
 
 
 @pytest.fixture
